@@ -1,0 +1,134 @@
+/**
+ * What can go wrong in the domain, as a closed union: each kind carries what a
+ * caller needs to act on it. `services/error-codes.ts` is the one place that
+ * turns a kind into an RPC code and an error detail.
+ */
+export type Problem =
+  | { readonly kind: "stream-not-found"; readonly stream: string }
+  | { readonly kind: "stream-exists"; readonly stream: string }
+  | { readonly kind: "stream-sealed"; readonly stream: string; readonly head: number; readonly tail: number }
+  | {
+      readonly kind: "seq-mismatch";
+      readonly stream: string;
+      readonly expected: number;
+      readonly head: number;
+      readonly tail: number;
+    }
+  | {
+      readonly kind: "position-out-of-range";
+      readonly stream: string;
+      readonly seq: number;
+      readonly head: number;
+      readonly tail: number;
+    }
+  | {
+      readonly kind: "producer-fenced";
+      readonly stream: string;
+      readonly producer: string;
+      readonly epoch: number;
+      readonly currentEpoch: number;
+    }
+  | {
+      readonly kind: "producer-gap" | "producer-repeat-too-old";
+      readonly stream: string;
+      readonly producer: string;
+      readonly producerSeq: number;
+      readonly nextProducerSeq: number;
+    }
+  | {
+      readonly kind: "checksum-mismatch";
+      readonly stream: string;
+      readonly firstSeq: number;
+      readonly expected: Uint8Array;
+      readonly actual: Uint8Array;
+    }
+  | {
+      readonly kind: "batch-too-large";
+      readonly stream: string;
+      readonly unit: "bytes" | "records";
+      readonly actual: number;
+      readonly limit: number;
+    }
+  | { readonly kind: "store-full"; readonly detail: string }
+  | { readonly kind: "store-unavailable"; readonly detail: string }
+  | {
+      readonly kind: "store-locked" | "store-corrupt" | "store-unreadable";
+      readonly dir: string;
+      readonly detail: string;
+    }
+  | { readonly kind: "unauthenticated"; readonly detail: "no token provided" | "invalid token" | "token expired" }
+  | { readonly kind: "permission-denied"; readonly needs: string }
+  | { readonly kind: "invalid-argument"; readonly detail: string }
+  | { readonly kind: "config"; readonly detail: string };
+
+export type ProblemKind = Problem["kind"];
+
+/** An expected failure. Anything else that is thrown is a bug, or the machine's fault. */
+export class DomainError extends Error {
+  readonly problem: Problem;
+
+  constructor(problem: Problem, options?: { cause?: unknown }) {
+    super(describe(problem), options);
+    this.name = "DomainError";
+    this.problem = problem;
+  }
+}
+
+/** Whether `error` is a DomainError, of the given kind if there is one. */
+export function isDomainError<K extends ProblemKind>(
+  error: unknown,
+  kind?: K,
+): error is DomainError & { readonly problem: Extract<Problem, { kind: K }> } {
+  return error instanceof DomainError && (kind === undefined || error.problem.kind === kind);
+}
+
+/** The sentence that a user reads: what was wrong, and what would be right. */
+function describe(p: Problem): string {
+  switch (p.kind) {
+    case "stream-not-found":
+      return `stream "${p.stream}" does not exist: create it, or append with create_if_missing`;
+    case "stream-exists":
+      return `stream "${p.stream}" exists already`;
+    case "stream-sealed":
+      return `stream "${p.stream}" is sealed at seq ${p.tail}: nothing can be appended any more`;
+    case "seq-mismatch":
+      return `stream "${p.stream}": expected the tail to be ${p.expected}, but it is ${p.tail}`;
+    case "position-out-of-range":
+      return p.seq < p.head
+        ? `stream "${p.stream}": seq ${p.seq} has been removed, the oldest seq kept is ${p.head}`
+        : `stream "${p.stream}": seq ${p.seq} is beyond the tail, which is ${p.tail}`;
+    case "producer-fenced":
+      return `stream "${p.stream}": producer "${p.producer}" now has epoch ${p.currentEpoch}, epoch ${p.epoch} is shut out`;
+    case "producer-gap":
+      return `stream "${p.stream}": producer "${p.producer}" sent producer_seq ${p.producerSeq}, but the next one must be ${p.nextProducerSeq}`;
+    case "producer-repeat-too-old":
+      return `stream "${p.stream}": producer "${p.producer}" sent producer_seq ${p.producerSeq} again, whose position has been forgotten; the next one must be ${p.nextProducerSeq}`;
+    case "checksum-mismatch":
+      return `stream "${p.stream}": the data from seq ${p.firstSeq} on has SHA-256 ${hex(p.actual)}, not ${hex(p.expected)}; it was not sealed`;
+    case "batch-too-large":
+      return `stream "${p.stream}": the batch has ${p.actual} ${p.unit}, the limit is ${p.limit}: send smaller batches`;
+    case "store-full":
+      return `the store has no room left (${p.detail})`;
+    case "store-unavailable":
+      return `the store does not answer (${p.detail})`;
+    case "store-locked":
+      return `the data directory ${p.dir} is in use (${p.detail}): stop that server, or choose another --data-dir`;
+    case "store-corrupt":
+      return `the data directory ${p.dir} holds no readable store (${p.detail}): nothing was changed; restore it from a backup, or choose another --data-dir`;
+    case "store-unreadable":
+      return `the data directory ${p.dir} cannot be used (${p.detail}): check that it is a directory that this user can read and write`;
+    case "unauthenticated":
+      return p.detail;
+    case "permission-denied":
+      return `the token does not allow this: it needs the scope ${p.needs}`;
+    case "invalid-argument":
+    case "config":
+      return p.detail;
+    default:
+      return p satisfies never;
+  }
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,31 @@
+import { createContextKey } from "@connectrpc/connect";
+import type { ContextKey } from "@connectrpc/connect";
+
+/** What the runtime knows of one RPC in flight, for interceptors and services. */
+export interface Call {
+  /** `greet.v1.GreetService/Greet`. */
+  readonly procedure: string;
+  /** "unary", "client", "server" or "bidi". */
+  readonly shape: "unary" | "client" | "server" | "bidi";
+  readonly protocol: "connect" | "grpc" | "grpc-web";
+  readonly httpVersion: string;
+  /** Address and port of the peer. */
+  readonly peer: string;
+  /**
+   * Aborted when the call is over for any reason: the peer went away, a
+   * deadline passed, the server drains. `HandlerContext.signal` follows it.
+   */
+  readonly signal: AbortSignal;
+  /**
+   * Ends the call: waits in the handler see `reason` as the reason of their
+   * signal, and the peer gets it as the call's error.
+   */
+  end(reason: Error): void;
+  /** Runs when the call is over, whatever the outcome. */
+  onClose(listener: () => void): void;
+}
+
+/** Set by the runtime on each RPC that came over a socket. */
+export const callKey: ContextKey<Call | undefined> = createContextKey<Call | undefined>(undefined, {
+  description: "the RPC in flight",
+});

@@ -1,0 +1,185 @@
+/**
+ * The port to the storage engine. Its implementations are `memory.ts` and
+ * `lmdb.ts`; one contract suite (`test/contract/`) holds for all of them.
+ *
+ * Positions are plain numbers, because a stream of 2^53 records is out of
+ * reach (285 years at a million records a second) and numbers are several
+ * times faster than bigints.
+ *
+ * Expected failures are `DomainError`s.
+ */
+
+/** What a client appended. The store keeps it as it is. */
+export interface StoredRecord {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly data: Uint8Array;
+}
+
+/** Consecutive records that were stored at one time, or a part of them. */
+export interface StoredBatch {
+  readonly firstSeq: number;
+  /** Milliseconds since the Unix epoch; never goes backwards within a stream. */
+  readonly timeMs: number;
+  readonly records: readonly StoredRecord[];
+}
+
+/** Which records a stream keeps. An absent limit is no limit. */
+export interface Retention {
+  readonly maxAgeMs?: number;
+  readonly maxBytes?: number;
+  readonly maxRecords?: number;
+}
+
+/** A checked SHA-256 over the data of the records from `firstSeq` to the tail. */
+export interface SealChecksum {
+  readonly sha256: Uint8Array;
+  readonly firstSeq: number;
+}
+
+export interface StreamInfo {
+  readonly name: string;
+  /** The oldest seq kept; equal to `tail` when no record is kept. */
+  readonly head: number;
+  /** The seq that the next record gets. */
+  readonly tail: number;
+  /** Size of the kept records (see `recordSize`), in bytes. */
+  readonly bytes: number;
+  readonly sealed: boolean;
+  readonly checksum?: SealChecksum;
+  readonly createTimeMs: number;
+  /** When the newest batch was stored; absent if there has been none. */
+  readonly appendTimeMs?: number;
+  readonly retention: Retention;
+}
+
+/** Who appends; a batch that a producer sends again is stored once. */
+export interface ProducerId {
+  readonly id: string;
+  readonly epoch: number;
+}
+
+export interface AppenderOptions {
+  readonly stream: string;
+  readonly createIfMissing?: boolean;
+  readonly producer?: ProducerId;
+  /**
+   * The first batch is stored only if this is the tail, and each later one only
+   * right behind the one before.
+   */
+  readonly expectedSeq?: number;
+}
+
+export interface AppendInput {
+  /** May be empty only with `seal`. */
+  readonly records: readonly StoredRecord[];
+  /** Given if and only if the appender has a producer. From 0, without gaps. */
+  readonly producerSeq?: number;
+  /** Seals the stream in the same transaction. */
+  readonly seal?: {
+    /** Recorded as it is: the caller has checked it against the data. */
+    readonly checksum?: SealChecksum;
+    /** Store and seal only if this is the tail before this batch. */
+    readonly expectedSeq?: number;
+  };
+}
+
+export interface AppendResult {
+  readonly firstSeq: number;
+  readonly nextSeq: number;
+  /** The batch had been stored before; the positions are those of then. */
+  readonly duplicate: boolean;
+}
+
+/** One caller's appends to one stream, in order. */
+export interface Appender {
+  /** The tail when the appender was opened. */
+  readonly tail: number;
+  /** The producer_seq that the producer's next batch must have. */
+  readonly nextProducerSeq?: number;
+  /**
+   * Where this upload began: with a producer, the first record that its epoch
+   * stored; otherwise, or if it has stored none, the tail at opening.
+   */
+  readonly firstSeq: number;
+  /**
+   * Stores a batch whole or not at all, and resolves once it is durable.
+   *
+   * Call it again without waiting: batches are stored in the order of the
+   * calls, and many share one flush. After the first failure every later (and
+   * every pending) call fails with the same error, and nothing more is stored.
+   *
+   * A batch is checked in this order: a repeat of a stored batch is answered
+   * with its positions (even on a sealed stream, so that a retry succeeds after
+   * a lost answer); sealed; epoch; gap; expectedSeq.
+   */
+  append(input: AppendInput): Promise<AppendResult>;
+}
+
+export interface ReadOptions {
+  /** At most so many records. */
+  readonly maxRecords: number;
+  /** Stops before the sizes of the records would exceed this; one record is always returned. */
+  readonly maxBytes: number;
+}
+
+/** Records from a position on, with the state of the stream at that moment. */
+export interface ReadResult {
+  /** Empty if and only if the position is the tail. May cut stored batches. */
+  readonly batches: readonly StoredBatch[];
+  /** The position after the last record returned. */
+  readonly nextSeq: number;
+  readonly info: StreamInfo;
+}
+
+export interface ListOptions {
+  readonly prefix?: string;
+  /** Only names behind this one. */
+  readonly after?: string;
+  readonly limit: number;
+}
+
+export interface Store {
+  /** What a resolved append stands for. */
+  readonly durability: "memory" | "disk";
+
+  /** Fails with "stream-exists". */
+  create(name: string, retention?: Retention): Promise<StreamInfo>;
+  /** Fails with "stream-not-found", as does everything below that names a stream. */
+  get(name: string): Promise<StreamInfo>;
+  /** In the order of the names' bytes. */
+  list(options: ListOptions): Promise<StreamInfo[]>;
+  delete(name: string): Promise<void>;
+  /** Removes every record below `beforeSeq`; fails with "position-out-of-range" beyond the tail. */
+  trim(name: string, beforeSeq: number): Promise<StreamInfo>;
+  /**
+   * Ends the stream. Sealing it again succeeds, unless `checksum` differs from
+   * the recorded one. Fails with "seq-mismatch" if `expectedSeq` is not the tail.
+   */
+  seal(name: string, options?: { expectedSeq?: number; checksum?: SealChecksum }): Promise<StreamInfo>;
+
+  openAppender(options: AppenderOptions): Promise<Appender>;
+
+  /** Fails with "position-out-of-range" below the head or beyond the tail. */
+  read(name: string, fromSeq: number, options: ReadOptions): Promise<ReadResult>;
+  /** The first seq that was stored at that time or later; the tail if there is none. */
+  seqAtTime(name: string, timeMs: number): Promise<number>;
+  /**
+   * Resolves once the durable tail is beyond `tail`, or the stream is sealed or deleted.
+   * Rejects with the signal's reason when it is aborted.
+   */
+  waitForChange(name: string, tail: number, signal: AbortSignal): Promise<void>;
+
+  /** Applies every stream's retention, and forgets producers that were idle for too long. */
+  sweep(nowMs: number): Promise<void>;
+  /** Waits for what has been appended to be durable, then lets go of the files. */
+  close(): Promise<void>;
+}
+
+/** What a record counts for in limits and totals: its data and its headers, in bytes. */
+export function recordSize(record: StoredRecord): number {
+  let size = record.data.byteLength;
+  for (const key in record.headers) {
+    size += Buffer.byteLength(key) + Buffer.byteLength(record.headers[key] ?? "");
+  }
+  return size;
+}
