@@ -1,0 +1,245 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import { createValidateInterceptor } from "@connectrpc/validate";
+import { readFile } from "node:fs/promises";
+import { DataService } from "../gen/data/v1/data_pb.ts";
+import { GreetService } from "../gen/greet/v1/greet_pb.ts";
+import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { sleep } from "./async/signals.ts";
+import { createAuthInterceptor } from "./auth/auth-interceptor.ts";
+import { endAtExpiry } from "./auth/expiry.ts";
+import { createRequestGate } from "./auth/gate.ts";
+import { principalKey } from "./auth/principal.ts";
+import { createVerifier } from "./auth/verifier.ts";
+import { isLoopback, sampleToken } from "./config.ts";
+import type { Config } from "./config.ts";
+import { DomainError } from "./errors.ts";
+import { listenAdmin } from "./listen/admin.ts";
+import { withCors } from "./listen/cors.ts";
+import { listen } from "./listen/listen.ts";
+import { createLogger, redactHeaders } from "./observe/log.ts";
+import type { Logger } from "./observe/log.ts";
+import { createMetrics } from "./observe/metrics.ts";
+import { callKey } from "./runtime/call.ts";
+import { createRuntime } from "./runtime/handler.ts";
+import { createDataService } from "./services/data.ts";
+import { createErrorInterceptor, toConnectError } from "./services/error-codes.ts";
+import { createGreetService } from "./services/greet.ts";
+import { createHealthService, createHealthState } from "./services/health.ts";
+import { registerReflection } from "./services/reflection.ts";
+import { openLmdbStore } from "./store/lmdb.ts";
+import { createMemoryStore } from "./store/memory.ts";
+import type { Store } from "./store/store.ts";
+
+export interface StartOptions {
+  /** Where to log. The default writes JSON lines to standard error. */
+  readonly log?: Logger;
+  /** Services of your own, behind the same port, gate, limits and logs. */
+  readonly routes?: (router: ConnectRouter) => void;
+}
+
+/** A running server. */
+export interface Server {
+  /** Where it listens, such as `http://127.0.0.1:8080`. */
+  readonly url: string;
+  /** Where its metrics are, if `adminPort` was given. */
+  readonly adminUrl?: string;
+  /** Reads the tokens file and the JWKS file again. */
+  reload(): Promise<void>;
+  /**
+   * Drains, then closes: health turns NOT_SERVING, new calls are refused with
+   * UNAVAILABLE, following reads end with it, running calls may finish within
+   * `drainTimeout`. Calling it again waits for the same end.
+   */
+  close(): Promise<void>;
+}
+
+/** How long calls that are ended at the close may take to tell their clients, in milliseconds. */
+const farewellMs = 1000;
+
+/**
+ * Starts a server.
+ *
+ * Fails with a DomainError: "config" for wrong options or a port in use,
+ * "store-locked", "store-corrupt" or "store-unreadable" for the data directory.
+ */
+export async function start(config: Config, options: StartOptions = {}): Promise<Server> {
+  const log = options.log ?? createLogger(config.logLevel);
+  const cleanups: (() => Promise<void> | void)[] = [];
+  try {
+    return await startWith(config, options, log, cleanups);
+  } catch (error) {
+    for (const cleanup of cleanups.reverse()) await cleanup();
+    throw error;
+  }
+}
+
+async function startWith(
+  config: Config,
+  options: StartOptions,
+  log: Logger,
+  cleanups: (() => Promise<void> | void)[],
+): Promise<Server> {
+  const tls = await readTls(config);
+  const store = await openStore(config);
+  cleanups.push(() => store.close());
+  const verifier = await createVerifier({
+    tokensFile: config.tokensFile,
+    jwks: config.jwks,
+    jwtIssuer: config.jwtIssuer,
+    jwtAudience: config.jwtAudience,
+    sampleToken: isLoopback(config.host) ? sampleToken : undefined,
+    onError: (error) => {
+      log.error({ err: error }, "the tokens could not be read again; the ones from before stay in force");
+    },
+  });
+  cleanups.push(() => {
+    verifier.close();
+  });
+
+  const draining = new AbortController();
+  const health = createHealthState(["", GreetService.typeName, DataService.typeName]);
+  const onUnexpected = (error: unknown): void => {
+    log.error({ err: error }, "a call failed unexpectedly");
+  };
+  const gate = createRequestGate({
+    verifier,
+    openServices: config.openServices,
+    onPrincipal: (context, principal) => {
+      const call = context.values.get(callKey);
+      if (call !== undefined) endAtExpiry(call, principal);
+    },
+  });
+  const requestGate = async (context: HandlerContext): Promise<void> => {
+    log.debug({ method: context.method.name, headers: redactHeaders(context.requestHeader) }, "request");
+    // Health goes on answering, so that an orchestrator sees NOT_SERVING instead of a failure.
+    if (draining.signal.aborted && context.service.typeName !== Health.typeName) throw goingAway();
+    try {
+      await gate(context);
+    } catch (error) {
+      throw toConnectError(error, onUnexpected);
+    }
+  };
+
+  const runtime = createRuntime({
+    ...config,
+    routes(router) {
+      router.service(GreetService, createGreetService());
+      router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
+      router.service(Health, createHealthService(health));
+      options.routes?.(router);
+      registerReflection(router);
+    },
+    interceptors: [createErrorInterceptor({ onUnexpected }), createAuthInterceptor(), createValidateInterceptor()],
+    requestGate,
+    onCallEnd: (record) => {
+      metrics.observe(record);
+      log.info(
+        {
+          method: record.procedure,
+          shape: record.shape,
+          protocol: record.protocol,
+          http: record.httpVersion,
+          peer: record.peer,
+          token: record.values.get(principalKey)?.name,
+          code: record.code,
+          messagesIn: record.messagesIn,
+          messagesOut: record.messagesOut,
+          bytesIn: record.bytesIn,
+          bytesOut: record.bytesOut,
+          durationMs: record.durationMs,
+        },
+        "call",
+      );
+    },
+    onError: onUnexpected,
+  });
+  const metrics = createMetrics({
+    activeCalls: () => runtime.activeCalls,
+    connections: () => listener.connections,
+  });
+  const handler = withCors(runtime.handle, {
+    origins: config.corsOrigins,
+    requestHeaders: ["Authorization", "Acme-Token"],
+    responseHeaders: ["Greet-Version", "Greet-Count"],
+  });
+  const listener = await listen(handler, { ...config, tls });
+  cleanups.push(() => listener.close());
+  const admin =
+    config.adminPort === undefined
+      ? undefined
+      : await listenAdmin({
+          host: config.adminHost,
+          port: config.adminPort,
+          metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
+        });
+  const sweeper = setInterval(() => {
+    store.sweep(Date.now()).catch((error: unknown) => {
+      log.error({ err: error }, "retention could not be applied");
+    });
+  }, config.sweepInterval);
+  sweeper.unref();
+
+  const close = async (): Promise<void> => {
+    log.info({ activeCalls: runtime.activeCalls }, "draining");
+    health.setAllServing(false);
+    draining.abort(goingAway());
+    listener.drain();
+    await before(config.drainTimeout, runtime.idle());
+    runtime.endAll(goingAway());
+    await before(farewellMs, runtime.idle());
+    clearInterval(sweeper);
+    await listener.close();
+    await admin?.close();
+    verifier.close();
+    await store.close();
+    log.info("closed");
+  };
+  let closing: Promise<void> | undefined;
+  log.info({ url: listener.url, store: config.store }, "listening");
+  return {
+    url: listener.url,
+    ...(admin === undefined ? {} : { adminUrl: admin.url }),
+    reload: () => verifier.reload(),
+    close: () => (closing ??= close()),
+  };
+}
+
+function goingAway(): ConnectError {
+  return new ConnectError("the server is shutting down: connect again, and resume", Code.Unavailable);
+}
+
+/** Waits for `work`, but not for longer than `ms`. */
+async function before(ms: number, work: Promise<void>): Promise<void> {
+  const timer = new AbortController();
+  await Promise.race([work, sleep(ms, timer.signal).catch(() => undefined)]);
+  timer.abort();
+}
+
+async function openStore(config: Config): Promise<Store> {
+  switch (config.store) {
+    case "memory":
+      return createMemoryStore({ producerTtlMs: config.producerTtl });
+    case "lmdb":
+      return openLmdbStore({
+        dir: config.dataDir,
+        mapSizeBytes: config.maxStoreBytes,
+        producerTtlMs: config.producerTtl,
+      });
+  }
+}
+
+async function readTls(config: Config): Promise<{ cert: Buffer; key: Buffer } | undefined> {
+  if (config.tlsCert === undefined || config.tlsKey === undefined) return undefined;
+  const [cert, key] = await Promise.all([readPem("--tls-cert", config.tlsCert), readPem("--tls-key", config.tlsKey)]);
+  return { cert, key };
+}
+
+async function readPem(flag: string, path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    const detail = `${flag} ${path} cannot be read (${cause instanceof Error ? cause.message : String(cause)}); \`sluice cert\` makes one for development`;
+    throw new DomainError({ kind: "config", detail }, { cause });
+  }
+}

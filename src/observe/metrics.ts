@@ -1,0 +1,71 @@
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import type { CallRecord } from "../runtime/handler.ts";
+
+/** What the server counts, for Prometheus. One registry a server, so that several can live in one process. */
+export interface Metrics {
+  readonly registry: Registry;
+  observe(record: CallRecord): void;
+}
+
+/** Seconds. Unary calls take milliseconds, streams up to a day. */
+const durationBuckets = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 300, 3600];
+
+/** `gauges` are read when the metrics are asked for. */
+export function createMetrics(gauges: { activeCalls: () => number; connections: () => number }): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const registers = [registry];
+  const calls = new Counter({
+    name: "sluice_calls_total",
+    help: "Calls that have ended",
+    labelNames: ["method", "shape", "protocol", "code"],
+    registers,
+  });
+  const duration = new Histogram({
+    name: "sluice_call_duration_seconds",
+    help: "How long calls took",
+    labelNames: ["method"],
+    buckets: durationBuckets,
+    registers,
+  });
+  const messages = new Counter({
+    name: "sluice_messages_total",
+    help: "Messages of calls that have ended",
+    labelNames: ["method", "direction"],
+    registers,
+  });
+  const bytes = new Counter({
+    name: "sluice_bytes_total",
+    help: "Body bytes of calls that have ended",
+    labelNames: ["method", "direction"],
+    registers,
+  });
+  new Gauge({
+    name: "sluice_calls_active",
+    help: "Calls in flight",
+    registers,
+    collect() {
+      this.set(gauges.activeCalls());
+    },
+  });
+  new Gauge({
+    name: "sluice_connections",
+    help: "Open connections",
+    registers,
+    collect() {
+      this.set(gauges.connections());
+    },
+  });
+  return {
+    registry,
+    observe(record) {
+      const method = record.procedure;
+      calls.inc({ method, shape: record.shape, protocol: record.protocol, code: record.code });
+      duration.observe({ method }, record.durationMs / 1000);
+      messages.inc({ method, direction: "in" }, record.messagesIn);
+      messages.inc({ method, direction: "out" }, record.messagesOut);
+      bytes.inc({ method, direction: "in" }, record.bytesIn);
+      bytes.inc({ method, direction: "out" }, record.bytesOut);
+    },
+  };
+}
