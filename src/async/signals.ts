@@ -77,7 +77,7 @@ export function linkSignals(...signals: readonly (AbortSignal | undefined)[]): {
     for (const fn of cleanups.splice(0)) fn();
   };
   for (const signal of signals) {
-    if (signal === undefined) continue;
+    if (signal === undefined || controller.signal.aborted) continue;
     cleanups.push(
       onAbort(signal, (reason) => {
         controller.abort(reason);
