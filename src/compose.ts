@@ -196,7 +196,7 @@ async function startWith(
     log.info("closed");
   };
   let closing: Promise<void> | undefined;
-  log.info({ url: listener.url, store: config.store }, "listening");
+  log.info({ url: listener.url, admin: admin?.url, store: config.store }, "listening");
   return {
     url: listener.url,
     ...(admin === undefined ? {} : { adminUrl: admin.url }),

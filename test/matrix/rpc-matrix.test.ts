@@ -1,0 +1,226 @@
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import type { Client, HandlerContext } from "@connectrpc/connect";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { GreetRequestSchema, GreetResponseSchema, GreetService } from "../../gen/greet/v1/greet_pb.ts";
+import { sleep } from "../../src/async/signals.ts";
+import { resolveConfig } from "../../src/config.ts";
+import { createDevCertificates } from "../../src/listen/dev-certificate.ts";
+import { listen } from "../../src/listen/listen.ts";
+import type { Listener } from "../../src/listen/listen.ts";
+import { createRuntime } from "../../src/runtime/handler.ts";
+import { deferred, within } from "../support/deadline.ts";
+import { createTransport, laneName, lanes } from "../support/transports.ts";
+
+const bytes = new Uint8Array([0, 1, 127, 128, 255]);
+
+/** Which calls are running, and how their handlers ended. */
+const waiting = new Map<string, PromiseWithResolvers<string>>();
+
+/** Echoes metadata; the name says what else to do. */
+function greet(name: string, context: HandlerContext): void {
+  const ascii = context.requestHeader.get("x-ascii");
+  if (ascii !== null) {
+    context.responseHeader.set("x-ascii", ascii);
+    context.responseTrailer.set("x-ascii-trailer", ascii);
+  }
+  const binary = context.requestHeader.get("x-data-bin");
+  if (binary !== null) {
+    context.responseHeader.set("x-data-bin", binary);
+    context.responseTrailer.set("x-trailer-bin", binary);
+  }
+  if (name === "fail") {
+    throw new ConnectError("no such guest", Code.NotFound, { "x-error-meta": "m" }, [
+      { desc: GreetRequestSchema, value: { name: "detail é" } },
+    ]);
+  }
+}
+
+async function wait(name: string, context: HandlerContext): Promise<never> {
+  try {
+    await sleep(60_000, context.signal);
+    throw new Error("nobody ended the wait");
+  } finally {
+    waiting.get(name)?.resolve(context.signal.aborted ? "aborted" : "not aborted");
+  }
+}
+
+const names = { fail: "fail", slow: "slow" };
+
+const tlsFiles = await createDevCertificates({ hosts: ["127.0.0.1"], days: 2 });
+
+async function serve(tls: boolean): Promise<{ listener: Listener; idle: () => Promise<void> }> {
+  const config = resolveConfig({ port: 0 });
+  const runtime = createRuntime({
+    ...config,
+    interceptors: [],
+    routes(router) {
+      router.service(GreetService, {
+        async greet({ name }, context) {
+          greet(name, context);
+          if (name.startsWith(names.slow)) await wait(name, context);
+          return { greeting: name };
+        },
+        async greetAll(requests, context) {
+          greet("", context);
+          const all: string[] = [];
+          for await (const { name } of requests) {
+            greet(name, context);
+            if (name.startsWith(names.slow)) await wait(name, context);
+            all.push(name);
+          }
+          return { greeting: all.join("+") };
+        },
+        async *greetRepeatedly({ name, times }, context) {
+          greet("", context);
+          for (let i = 0; i < times; i++) yield { greeting: `${name} ${i}` };
+          greet(name, context);
+          if (name.startsWith(names.slow)) await wait(name, context);
+        },
+        async *greetEach(requests, context) {
+          greet("", context);
+          for await (const { name } of requests) {
+            greet(name, context);
+            if (name.startsWith(names.slow)) await wait(name, context);
+            yield create(GreetResponseSchema, { greeting: name }) as never;
+          }
+        },
+      });
+    },
+  });
+  const listener = await listen(runtime.handle, { ...config, tls: tls ? tlsFiles : undefined });
+  return { listener, idle: () => runtime.idle() };
+}
+
+async function* stream<T>(...items: T[]): AsyncGenerator<T> {
+  for (const item of items) yield await Promise.resolve(item);
+}
+
+async function failure(call: Promise<unknown>): Promise<ConnectError> {
+  const error: unknown = await within(
+    10_000,
+    "the call's failure",
+    call.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    ),
+  );
+  expect(error).toBeInstanceOf(ConnectError);
+  return error as ConnectError;
+}
+
+for (const lane of lanes) {
+  describe(laneName(lane), () => {
+    let server: Awaited<ReturnType<typeof serve>>;
+    let client: Client<typeof GreetService>;
+    let closeTransport: () => void;
+
+    beforeAll(async () => {
+      server = await serve(lane.tls);
+      const made = createTransport(lane, server.listener.url, lane.tls ? { ca: tlsFiles.ca } : {});
+      client = createClient(GreetService, made.transport);
+      closeTransport = made.close;
+    });
+    afterAll(async () => {
+      closeTransport();
+      await server.listener.close();
+      await within(5000, "the end of every call", server.idle());
+    });
+
+    /** Calls each shape with the names, and gives the greetings. */
+    const shapes: Record<string, (name: string, options?: object) => Promise<string[]>> = {
+      unary: async (name, options) => [(await client.greet({ name }, options)).greeting],
+      client: async (name, options) => [(await client.greetAll(stream({ name: "first" }, { name }), options)).greeting],
+      server: async (name, options) => {
+        const greetings: string[] = [];
+        for await (const { greeting } of client.greetRepeatedly({ name, times: 2 }, options)) greetings.push(greeting);
+        return greetings;
+      },
+      // Half duplex on HTTP/1.1: the whole request goes first.
+      bidi: async (name, options) => {
+        const greetings: string[] = [];
+        for await (const { greeting } of client.greetEach(stream({ name: "first" }, { name }), options)) {
+          greetings.push(greeting);
+        }
+        return greetings;
+      },
+    };
+
+    const expected: Record<string, string[]> = {
+      unary: ["Ada"],
+      client: ["first+Ada"],
+      server: ["Ada 0", "Ada 1"],
+      bidi: ["first", "Ada"],
+    };
+
+    for (const [shape, call] of Object.entries(shapes)) {
+      it(`${shape}: messages, headers and trailers, ASCII and binary`, async () => {
+        let header = new Headers();
+        let trailer = new Headers();
+        const greetings = await within(
+          10_000,
+          "the answer",
+          call("Ada", {
+            headers: { "x-ascii": "a b,c", "x-data-bin": Buffer.from(bytes).toString("base64") },
+            onHeader: (h: Headers) => (header = h),
+            onTrailer: (t: Headers) => (trailer = t),
+          }),
+        );
+        expect(greetings).toEqual(expected[shape]);
+        expect(header.get("x-ascii")).toBe("a b,c");
+        expect(trailer.get("x-ascii-trailer")).toBe("a b,c");
+        expect(Buffer.from(header.get("x-data-bin") ?? "", "base64")).toEqual(Buffer.from(bytes));
+        expect(Buffer.from(trailer.get("x-trailer-bin") ?? "", "base64")).toEqual(Buffer.from(bytes));
+      });
+
+      it(`${shape}: an error, in mid-stream where there is one, with its details and metadata`, async () => {
+        const error = await failure(call(names.fail));
+        expect(error.code).toBe(Code.NotFound);
+        expect(error.rawMessage).toBe("no such guest");
+        expect(error.metadata.get("x-error-meta")).toBe("m");
+        expect(error.findDetails(GreetRequestSchema)).toEqual([expect.objectContaining({ name: "detail é" })]);
+      });
+
+      it(`${shape}: a deadline ends the call on both sides`, async () => {
+        const name = `${names.slow} deadline ${shape}`;
+        const ended = deferred<string>();
+        waiting.set(name, ended);
+        const error = await failure(call(name, { timeoutMs: 200 }));
+        expect(error.code).toBe(Code.DeadlineExceeded);
+        await expect(within(5000, "the handler's finally", ended.promise)).resolves.toBe("aborted");
+      });
+
+      it(`${shape}: a client that cancels ends the handler at once`, async () => {
+        const name = `${names.slow} cancel ${shape}`;
+        const ended = deferred<string>();
+        waiting.set(name, ended);
+        const controller = new AbortController();
+        const failed = failure(call(name, { signal: controller.signal }));
+        setTimeout(() => {
+          controller.abort();
+        }, 100);
+        expect((await failed).code).toBe(Code.Canceled);
+        await expect(within(5000, "the handler's finally", ended.promise)).resolves.toBe("aborted");
+      });
+    }
+
+    if (lane.httpVersion === "2") {
+      it("bidi: answers each message before the next is sent", async () => {
+        const names = ["Ada", "Grace", "Edsger"];
+        const answered = names.map(() => deferred());
+        async function* requests(): AsyncGenerator<{ name: string }> {
+          for (const [i, name] of names.entries()) {
+            yield { name };
+            await within(5000, `the answer to ${name}`, answered[i]?.promise ?? Promise.resolve());
+          }
+        }
+        const greetings: string[] = [];
+        for await (const { greeting } of client.greetEach(requests())) {
+          answered[greetings.length]?.resolve();
+          greetings.push(greeting);
+        }
+        expect(greetings).toEqual(names);
+      });
+    }
+  });
+}
