@@ -1,0 +1,145 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { constants } from "node:http2";
+import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Session } from "node:http2";
+import type { Socket } from "node:net";
+import { keepAlive } from "./keepalive.ts";
+import type { KeepaliveOptions } from "./keepalive.ts";
+
+export interface ConnectionOptions extends KeepaliveOptions {
+  /** Connections at once; one more is closed. */
+  readonly maxConnections: number;
+  /** Milliseconds, as all that follow. */
+  readonly maxConnectionAge: number;
+  readonly maxConnectionAgeGrace: number;
+  /** Ends the calls of a connection whose grace is over, so that their clients are told. */
+  readonly onAged?: (owner: object) => void;
+}
+
+/** How much the age of connections varies, so that they do not all end at once. */
+const ageJitter = 0.1;
+
+/** How long ended calls may take to tell their clients before their connection is closed, in milliseconds. */
+const farewellMs = 1000;
+
+/** The open connections of a listener: their number, age and end. */
+export class Connections {
+  readonly #options: ConnectionOptions;
+  readonly #sockets = new Set<Socket>();
+  readonly #sessions = new Set<ServerHttp2Session>();
+  /** HTTP/1.1 connections that take no more calls. */
+  readonly #aged = new WeakSet<Socket>();
+  /** Calls in flight of an HTTP/1.1 connection. */
+  readonly #busy = new WeakMap<Socket, number>();
+  #draining = false;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+  }
+
+  get size(): number {
+    return this.#sockets.size;
+  }
+
+  add(socket: Socket): void {
+    if (this.#draining || this.#sockets.size >= this.#options.maxConnections) {
+      socket.destroy();
+      return;
+    }
+    this.#sockets.add(socket);
+    const age = this.#options.maxConnectionAge * (1 + ageJitter * (2 * Math.random() - 1));
+    const timer = setTimeout(
+      () => {
+        this.#retire(socket);
+      },
+      Math.min(age, 2 ** 31 - 1),
+    ).unref();
+    socket.once("close", () => {
+      clearTimeout(timer);
+      this.#sockets.delete(socket);
+    });
+  }
+
+  addSession(session: ServerHttp2Session): void {
+    this.#sessions.add(session);
+    session.on("error", () => undefined);
+    session.once("close", () => this.#sessions.delete(session));
+    keepAlive(session, this.#options);
+    if (this.#draining) goAway(session);
+  }
+
+  /** Counts a call of an HTTP/1.1 connection; its last answer says so if the connection takes no more. */
+  admit(req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse): boolean {
+    if (req.httpVersionMajor !== 2) {
+      const { socket } = req;
+      this.#busy.set(socket, (this.#busy.get(socket) ?? 0) + 1);
+      if (this.#draining || this.#aged.has(socket)) (res as ServerResponse).setHeader("connection", "close");
+      res.once("close", () => {
+        this.#busy.set(socket, (this.#busy.get(socket) ?? 1) - 1);
+        if (this.#draining || this.#aged.has(socket)) socket.end();
+      });
+    }
+    return true;
+  }
+
+  drain(): void {
+    this.#draining = true;
+    for (const session of this.#sessions) goAway(session);
+    for (const socket of this.#sockets) {
+      if (!this.#isHttp2(socket) && (this.#busy.get(socket) ?? 0) === 0) socket.end();
+    }
+  }
+
+  destroyAll(): void {
+    for (const session of this.#sessions) session.destroy();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** The connection has reached its age: it takes no more calls, and after the grace it is closed. */
+  #retire(socket: Socket): void {
+    const session = this.#sessionOf(socket);
+    if (session !== undefined) {
+      goAway(session);
+    } else {
+      this.#aged.add(socket);
+      if ((this.#busy.get(socket) ?? 0) === 0) socket.end();
+    }
+    const grace = setTimeout(() => {
+      this.#options.onAged?.(session ?? socket);
+      const farewell = setTimeout(() => {
+        session?.destroy();
+        socket.destroy();
+      }, farewellMs).unref();
+      socket.once("close", () => {
+        clearTimeout(farewell);
+      });
+    }, this.#options.maxConnectionAgeGrace).unref();
+    socket.once("close", () => {
+      clearTimeout(grace);
+    });
+  }
+
+  #isHttp2(socket: Socket): boolean {
+    return this.#sessionOf(socket) !== undefined;
+  }
+
+  #sessionOf(socket: Socket): ServerHttp2Session | undefined {
+    for (const session of this.#sessions) {
+      // The session's own `socket` is a proxy: ports tell which connection it is.
+      if (
+        !session.destroyed &&
+        session.socket.remotePort === socket.remotePort &&
+        session.socket.remoteAddress === socket.remoteAddress
+      )
+        return session;
+    }
+    return undefined;
+  }
+}
+
+/** RFC 9113, section 6.8: the peer may finish its calls, and must make new ones elsewhere. */
+function goAway(session: ServerHttp2Session): void {
+  if (session.destroyed || session.closed) return;
+  session.goaway(constants.NGHTTP2_NO_ERROR);
+  // Closes once the last stream has ended.
+  session.close();
+}

@@ -1,0 +1,198 @@
+import { createServer as createHttp1Server } from "node:http";
+import type { IncomingMessage, Server as Http1Server, ServerResponse } from "node:http";
+import { createSecureServer, createServer as createHttp2Server } from "node:http2";
+import type { Http2SecureServer, Http2Server, Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { createServer as createTcpServer } from "node:net";
+import type { AddressInfo, Server as TcpServer, Socket } from "node:net";
+import { DomainError } from "../errors.ts";
+import { Connections } from "./connections.ts";
+import type { ConnectionOptions } from "./connections.ts";
+import { sniff } from "./sniff.ts";
+
+export type RequestHandler = (
+  req: IncomingMessage | Http2ServerRequest,
+  res: ServerResponse | Http2ServerResponse,
+) => void;
+
+export interface ListenOptions extends ConnectionOptions {
+  readonly host: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  /** PEM. With it the port speaks TLS only, HTTP/2 or HTTP/1.1 as ALPN agrees. */
+  readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
+  /** Calls at once on one HTTP/2 connection. */
+  readonly maxStreamsPerConnection: number;
+  /** Bytes. */
+  readonly maxHeaderBytes: number;
+  /** Milliseconds for the first bytes, the TLS handshake and the headers of a request. */
+  readonly headerTimeout: number;
+}
+
+export interface Listener {
+  readonly url: string;
+  readonly port: number;
+  /** Open connections. */
+  readonly connections: number;
+  /** Takes no more connections, and tells the peers of the open ones to call no more. */
+  drain(): void;
+  /** Closes what is left. */
+  close(): Promise<void>;
+}
+
+/**
+ * Listens on one port for HTTP/1.1 and HTTP/2. Fails with a DomainError of kind
+ * "config" when the address or the certificate cannot be used.
+ */
+export async function listen(handler: RequestHandler, options: ListenOptions): Promise<Listener> {
+  const connections = new Connections(options);
+  const guarded: RequestHandler = (req, res) => {
+    if (connections.admit(req, res)) handler(req, res);
+  };
+  const server =
+    options.tls === undefined ? listenClear(guarded, connections, options) : listenTls(guarded, connections, options);
+  server.on("connection", (socket: Socket) => {
+    connections.add(socket);
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      reject(new DomainError({ kind: "config", detail: describeListenError(cause, options) }, { cause }));
+    });
+    server.listen(options.port, options.host, resolve);
+  });
+  const { address, port, family } = server.address() as AddressInfo;
+  const host = options.host === "localhost" ? "localhost" : family === "IPv6" ? `[${address}]` : address;
+  const closed = new Promise<void>((resolve) => server.once("close", resolve));
+  return {
+    url: `${options.tls === undefined ? "http" : "https"}://${host}:${port}`,
+    port,
+    get connections() {
+      return connections.size;
+    },
+    drain() {
+      server.close();
+      connections.drain();
+    },
+    close() {
+      if (server.listening) server.close();
+      connections.destroyAll();
+      return closed;
+    },
+  };
+}
+
+/** Two HTTP servers that never listen, behind a TCP server that tells their connections apart. */
+function listenClear(handler: RequestHandler, connections: Connections, options: ListenOptions): TcpServer {
+  const http1 = createHttp1Server(http1Options(options), handler);
+  const http2 = createHttp2Server(http2Options(options), handler);
+  prepareHttp1(http1);
+  http2.on("session", (session) => {
+    connections.addSession(session);
+  });
+  http2.on("sessionError", () => undefined);
+  // An HTTP server checks its timeouts only from this event on, which it never gets: it does not listen.
+  http1.emit("listening");
+  const tcp = createTcpServer({ noDelay: true, keepAlive: true, pauseOnConnect: false }, (socket) => {
+    socket.on("error", () => undefined);
+    const timer = setTimeout(() => socket.destroy(), options.headerTimeout).unref();
+    const stop = sniff(socket, (protocol) => {
+      clearTimeout(timer);
+      (protocol === "http2" ? http2 : http1).emit("connection", socket);
+    });
+    socket.once("close", () => {
+      clearTimeout(timer);
+      stop();
+    });
+  });
+  tcp.once("close", () => {
+    // Ends the check of timeouts; there is nothing else to close.
+    http1.close();
+    http2.close();
+  });
+  return tcp;
+}
+
+function listenTls(handler: RequestHandler, connections: Connections, options: ListenOptions): Http2SecureServer {
+  let server: Http2SecureServer;
+  try {
+    server = createSecureServer(
+      {
+        ...http1Options(options),
+        ...http2Options(options),
+        ...options.tls,
+        allowHTTP1: true,
+        minVersion: "TLSv1.2",
+        handshakeTimeout: options.headerTimeout,
+      },
+      handler,
+    );
+  } catch (cause) {
+    const detail = `the certificate or its key cannot be used (${messageOf(cause)}): --tls-cert and --tls-key must be PEM files that belong together`;
+    throw new DomainError({ kind: "config", detail }, { cause });
+  }
+  server.on("session", (session) => {
+    connections.addSession(session);
+  });
+  server.on("sessionError", () => undefined);
+  server.on("tlsClientError", (_error, socket) => {
+    socket.destroy();
+  });
+  prepareHttp1(server);
+  return server;
+}
+
+function http1Options(options: ListenOptions) {
+  return {
+    maxHeaderSize: options.maxHeaderBytes,
+    headersTimeout: options.headerTimeout,
+    // The body is the runtime's: a stream may take a day.
+    requestTimeout: 0,
+    connectionsCheckingInterval: Math.max(50, Math.min(1000, options.headerTimeout / 4)),
+    noDelay: true,
+    keepAlive: true,
+  };
+}
+
+function http2Options(options: ListenOptions) {
+  return {
+    settings: {
+      maxConcurrentStreams: options.maxStreamsPerConnection,
+      maxHeaderListSize: options.maxHeaderBytes,
+      enablePush: false,
+    },
+    maxHeaderListPairs: 200,
+  };
+}
+
+function prepareHttp1(server: Http1Server | Http2SecureServer | Http2Server): void {
+  server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (!socket.writable || error.code === "ECONNRESET") {
+      socket.destroy();
+      return;
+    }
+    const status =
+      error.code === "HPE_HEADER_OVERFLOW"
+        ? "431 Request Header Fields Too Large"
+        : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+          ? "408 Request Timeout"
+          : "400 Bad Request";
+    socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  });
+}
+
+function describeListenError(error: NodeJS.ErrnoException, { host, port }: ListenOptions): string {
+  switch (error.code) {
+    case "EADDRINUSE":
+      return `port ${port} of ${host} is in use: stop the other program, or choose another --port (0 takes a free one)`;
+    case "EACCES":
+      return `port ${port} may not be used by this user: choose a --port above 1023`;
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return `--host ${host} is not an address of this machine`;
+    default:
+      return `cannot listen on ${host}, port ${port}: ${error.message}`;
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

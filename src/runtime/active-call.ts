@@ -1,0 +1,117 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { HandlerContext } from "@connectrpc/connect";
+import type { Call } from "./call.ts";
+
+/** How long an ended call may take to tell its peer, in milliseconds; then its stream is reset. */
+const farewellMs = 1000;
+
+/** The longest delay that a Node timer takes, in milliseconds (2^31 - 1). */
+const maxTimerMs = 2_147_483_647;
+
+export interface CallLimits {
+  /** Longest duration in milliseconds. */
+  readonly timeoutMs: number;
+  /** The option that sets it, for the error. */
+  readonly timeoutOption: string;
+  /** Longest time without a byte in either direction, in milliseconds; absent for unary calls. */
+  readonly idleMs?: number;
+}
+
+/** One RPC in flight: its signal, its deadlines, and what it has counted. */
+export class ActiveCall implements Call {
+  readonly procedure: string;
+  readonly shape: Call["shape"];
+  readonly protocol: Call["protocol"];
+  readonly httpVersion: string;
+  readonly peer: string;
+  readonly startedAt = performance.now();
+  messagesIn = 0;
+  messagesOut = 0;
+  bytesIn = 0;
+  bytesOut = 0;
+  /** What the call failed with, as far as is known. */
+  error: ConnectError | undefined;
+  /** Set by the gate, which is the first to see it. */
+  context: HandlerContext | undefined;
+  readonly #controller = new AbortController();
+  readonly #listeners: (() => void)[] = [];
+  readonly #reset: () => void;
+  readonly #timers: NodeJS.Timeout[] = [];
+  #lastActivity = performance.now();
+  #closed = false;
+
+  /** `reset` cuts the stream of a call that could not end in order. */
+  constructor(
+    about: Pick<Call, "procedure" | "shape" | "protocol" | "httpVersion" | "peer">,
+    limits: CallLimits,
+    reset: () => void,
+  ) {
+    this.procedure = about.procedure;
+    this.shape = about.shape;
+    this.protocol = about.protocol;
+    this.httpVersion = about.httpVersion;
+    this.peer = about.peer;
+    this.#reset = reset;
+    this.#after(limits.timeoutMs, () => {
+      this.end(new ConnectError(`the call took longer than ${limits.timeoutOption} allows`, Code.DeadlineExceeded));
+    });
+    if (limits.idleMs !== undefined) this.#watchIdle(limits.idleMs);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  end(reason: Error): void {
+    if (this.#closed || this.signal.aborted) return;
+    this.error ??= ConnectError.from(reason);
+    this.#after(farewellMs, this.#reset);
+    this.#controller.abort(reason);
+  }
+
+  onClose(listener: () => void): void {
+    if (this.#closed) listener();
+    else this.#listeners.push(listener);
+  }
+
+  /** Some byte has passed. */
+  touch(): void {
+    this.#lastActivity = performance.now();
+  }
+
+  /** The response is complete, or its stream is gone (`reason`). Nothing happens after it. */
+  close(reason?: ConnectError): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    if (reason !== undefined) this.error ??= reason;
+    if (!this.signal.aborted) this.#controller.abort(reason);
+    for (const listener of this.#listeners.splice(0)) listener();
+  }
+
+  #watchIdle(idleMs: number): void {
+    const check = (): void => {
+      const idle = performance.now() - this.#lastActivity;
+      if (idle < idleMs) {
+        this.#after(idleMs - idle, check);
+        return;
+      }
+      this.end(
+        new ConnectError(
+          "nothing was sent in either direction for as long as --stream-idle-timeout allows",
+          Code.DeadlineExceeded,
+        ),
+      );
+    };
+    this.#after(idleMs, check);
+  }
+
+  #after(ms: number, run: () => void): void {
+    const end = performance.now() + ms;
+    const arm = (): void => {
+      const left = Math.ceil(end - performance.now());
+      this.#timers.push(setTimeout(left > maxTimerMs ? arm : run, Math.max(0, Math.min(left, maxTimerMs))).unref());
+    };
+    arm();
+  }
+}
