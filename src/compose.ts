@@ -25,7 +25,7 @@ import { createRuntime } from "./runtime/handler.ts";
 import { createDataService } from "./services/data.ts";
 import { createErrorInterceptor, toConnectError } from "./services/error-codes.ts";
 import { createGreetService } from "./services/greet.ts";
-import { createHealthService, createHealthState } from "./services/health.ts";
+import { HealthState, createHealthService } from "./services/health.ts";
 import { registerReflection } from "./services/reflection.ts";
 import { openLmdbStore } from "./store/lmdb.ts";
 import { createMemoryStore } from "./store/memory.ts";
@@ -98,7 +98,7 @@ async function startWith(
   });
 
   const draining = new AbortController();
-  const health = createHealthState(["", GreetService.typeName, DataService.typeName]);
+  const health = new HealthState(["", GreetService.typeName, DataService.typeName]);
   const onUnexpected = (error: unknown): void => {
     log.error({ err: error }, "a call failed unexpectedly");
   };
@@ -107,7 +107,7 @@ async function startWith(
     openServices: config.openServices,
     onPrincipal: (context, principal) => {
       const call = context.values.get(callKey);
-      if (call !== undefined) endAtExpiry(call, principal);
+      if (call !== undefined) endAtExpiry(call, principal, (error) => toConnectError(error, onUnexpected));
     },
   });
   const requestGate = async (context: HandlerContext): Promise<void> => {
@@ -126,7 +126,7 @@ async function startWith(
     routes(router) {
       router.service(GreetService, createGreetService());
       router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
-      router.service(Health, createHealthService(health));
+      router.service(Health, createHealthService(health, draining.signal));
       options.routes?.(router);
       registerReflection(router);
     },

@@ -1,0 +1,145 @@
+import { createHash } from "node:crypto";
+import type { AppendBatch } from "../../gen/data/v1/data_pb.ts";
+import { DomainError, isDomainError } from "../errors.ts";
+import { onAbort } from "../async/signals.ts";
+import type { AppendInput, AppendResult, Appender, ProducerId, SealChecksum, Store } from "../store/store.ts";
+import { sizeOf, toOptionalNumber, toRecords } from "./conversions.ts";
+import { hashRange } from "./hash-range.ts";
+import type { DataLimits } from "./limits.ts";
+
+export interface SessionOptions {
+  readonly stream: string;
+  readonly createIfMissing: boolean;
+  readonly producer?: ProducerId;
+  readonly expectedSeq?: number;
+}
+
+/**
+ * The appends of one Upload or Exchange call: many in flight, in order, and the
+ * checksum of what they stored.
+ */
+export class AppendSession {
+  readonly appender: Appender;
+  readonly #store: Store;
+  readonly #stream: string;
+  readonly #hasProducer: boolean;
+  readonly #limits: DataLimits;
+  readonly #signal: AbortSignal;
+  /** Of everything from `appender.firstSeq` on, as long as this call alone stored it. */
+  readonly #hash = createHash("sha256");
+  #hashedTo: number;
+  #pendingBytes = 0;
+  #last: Promise<unknown> = Promise.resolve();
+  #waiting: (() => void)[] = [];
+  #sealed = false;
+
+  static async open(
+    store: Store,
+    options: SessionOptions,
+    limits: DataLimits,
+    signal: AbortSignal,
+  ): Promise<AppendSession> {
+    const appender = await store.openAppender(options);
+    return new AppendSession(store, appender, options, limits, signal);
+  }
+
+  private constructor(
+    store: Store,
+    appender: Appender,
+    options: SessionOptions,
+    limits: DataLimits,
+    signal: AbortSignal,
+  ) {
+    this.#store = store;
+    this.appender = appender;
+    this.#stream = options.stream;
+    this.#hasProducer = options.producer !== undefined;
+    this.#limits = limits;
+    this.#signal = signal;
+    this.#hashedTo = appender.firstSeq;
+  }
+
+  /**
+   * Hands the batch to the store, and resolves once there is room for the next
+   * one; `stored` resolves once it is durable.
+   */
+  async append(batch: AppendBatch): Promise<{ stored: Promise<AppendResult> }> {
+    const input = await this.#toInput(batch);
+    const size = sizeOf(input.records);
+    this.#pendingBytes += size;
+    const stored = this.appender.append(input).then((result) => {
+      this.#hashStored(input, result);
+      return result;
+    });
+    this.#last = stored;
+    stored
+      .finally(() => {
+        this.#pendingBytes -= size;
+        for (const wake of this.#waiting.splice(0)) wake();
+      })
+      // Whoever called has the failure in `stored`.
+      .catch(() => undefined);
+    while (this.#pendingBytes > this.#limits.maxPendingBytes) await this.#room();
+    return { stored };
+  }
+
+  async #toInput(batch: AppendBatch): Promise<AppendInput> {
+    const stream = this.#stream;
+    if (this.#sealed) {
+      throw new DomainError({
+        kind: "invalid-argument",
+        detail: "an append with seal must be the last one of the call",
+      });
+    }
+    const producerSeq = toOptionalNumber(batch.producerSeq, "producer_seq");
+    if ((producerSeq !== undefined) !== this.#hasProducer) {
+      const detail = this.#hasProducer
+        ? "the call was opened with a producer: every append needs a producer_seq"
+        : "producer_seq needs a producer, which is given with open";
+      throw new DomainError({ kind: "invalid-argument", detail });
+    }
+    const records = toRecords(stream, batch.records, this.#limits);
+    const common = { records, ...(producerSeq === undefined ? {} : { producerSeq }) };
+    if (!batch.seal) return common;
+    this.#sealed = true;
+    if (batch.sha256.byteLength === 0) return { ...common, seal: {} };
+    const { checksum, expectedSeq } = await this.#verify(common, batch.sha256);
+    return { ...common, seal: { checksum, expectedSeq } };
+  }
+
+  /** Compares the client's checksum with what is stored and with the batch that is to seal it. */
+  async #verify(input: AppendInput, sha256: Uint8Array): Promise<{ checksum: SealChecksum; expectedSeq: number }> {
+    // Everything before the seal must be stored, or have failed, before it can be hashed.
+    await this.#last;
+    const { firstSeq } = this.appender;
+    const info = await this.#store.get(this.#stream);
+    const hash =
+      this.#hashedTo === info.tail
+        ? this.#hash.copy()
+        : await hashRange(this.#store, this.#stream, firstSeq, info.tail, this.#limits.readChunkBytes, this.#signal);
+    // A repeat of a seal that was stored finds its records there already.
+    if (!info.sealed) for (const record of input.records) hash.update(record.data);
+    const actual = hash.digest();
+    if (!actual.equals(sha256)) {
+      throw new DomainError({ kind: "checksum-mismatch", stream: this.#stream, firstSeq, expected: sha256, actual });
+    }
+    return { checksum: { sha256, firstSeq }, expectedSeq: info.tail };
+  }
+
+  #hashStored({ records }: AppendInput, { firstSeq, nextSeq, duplicate }: AppendResult): void {
+    // After a gap (somebody else's records, or a repeat) the range is read from the store if it is needed.
+    if (duplicate || firstSeq !== this.#hashedTo) return;
+    for (const record of records) this.#hash.update(record.data);
+    this.#hashedTo = nextSeq;
+  }
+
+  #room(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const cleanup = onAbort(this.#signal, reject);
+      this.#waiting.push(() => {
+        cleanup();
+        resolve();
+      });
+    });
+  }
+}

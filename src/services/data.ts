@@ -1,0 +1,238 @@
+import { create } from "@bufbuild/protobuf";
+import { durationMs } from "@bufbuild/protobuf/wkt";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { ExchangeResponseSchema, ReadResponseSchema } from "../../gen/data/v1/data_pb.ts";
+import type { DataService, ExchangeRequest_Read, ExchangeResponse, ReadRequest } from "../../gen/data/v1/data_pb.ts";
+import { merge } from "../async/merge.ts";
+import { onAbort } from "../async/signals.ts";
+import { principalKey } from "../auth/principal.ts";
+import { allows, requireScope } from "../auth/scopes.ts";
+import { DomainError } from "../errors.ts";
+import type { Store } from "../store/store.ts";
+import { AppendSession } from "./append-session.ts";
+import {
+  fromInfo,
+  sizeOf,
+  toNumber,
+  toOptionalNumber,
+  toProducerId,
+  toRecords,
+  toRetention,
+  toTimeMs,
+} from "./conversions.ts";
+import { acks, durabilityOf, opened, startAppends, takeOpen } from "./data-append.ts";
+import { readEvents } from "./follow.ts";
+import type { FollowOptions } from "./follow.ts";
+import type { DataLimits } from "./limits.ts";
+import { listVisible } from "./list-streams.ts";
+import { sealStored } from "./seal.ts";
+
+export interface DataServiceOptions {
+  readonly store: Store;
+  readonly limits: DataLimits;
+  /** Aborted, with an RPC error, when the server drains: following reads end with it. */
+  readonly drainSignal: AbortSignal;
+}
+
+/** data.v1.DataService on a store. */
+export function createDataService({ store, limits, drainSignal }: DataServiceOptions): ServiceImpl<typeof DataService> {
+  const durability = durabilityOf(store);
+
+  function authorize(context: HandlerContext, access: "read" | "write", stream: string): void {
+    requireScope(context.values.get(principalKey), { kind: "data", access, stream });
+  }
+
+  function openSession(open: Parameters<typeof sessionOptions>[0], context: HandlerContext): Promise<AppendSession> {
+    authorize(context, "write", open.stream);
+    return AppendSession.open(store, sessionOptions(open), limits, context.signal);
+  }
+
+  async function followOptions(
+    stream: string,
+    request: ReadRequest | ExchangeRequest_Read,
+    signal: AbortSignal,
+  ): Promise<FollowOptions> {
+    return {
+      stream,
+      fromSeq: await startOf(store, stream, request.from),
+      follow: request.follow,
+      maxRecords: "maxRecords" in request ? unlessZero(request.maxRecords, "max_records") : Infinity,
+      maxBytes: "maxBytes" in request ? unlessZero(request.maxBytes, "max_bytes") : Infinity,
+      chunkBytes: limits.readChunkBytes,
+      heartbeatMs: heartbeatOf(request.heartbeatInterval, limits),
+      signal,
+      drainSignal,
+    };
+  }
+
+  return {
+    async createStream({ name, retention }, context) {
+      authorize(context, "write", name);
+      return { stream: fromInfo(await store.create(name, toRetention(retention))) };
+    },
+
+    async getStream({ name }, context) {
+      authorize(context, "read", name);
+      return { stream: fromInfo(await store.get(name)) };
+    },
+
+    async listStreams(request, context) {
+      const principal = context.values.get(principalKey);
+      const visible = (stream: string): boolean =>
+        principal !== undefined && allows(principal, { kind: "data", access: "read", stream });
+      return listVisible(store, request, visible);
+    },
+
+    async deleteStream({ name }, context) {
+      authorize(context, "write", name);
+      await store.delete(name);
+      return {};
+    },
+
+    async trimStream({ name, beforeSeq }, context) {
+      authorize(context, "write", name);
+      return { stream: fromInfo(await store.trim(name, toNumber(beforeSeq, "before_seq"))) };
+    },
+
+    async sealStream({ name, expectedSeq, sha256 }, context) {
+      authorize(context, "write", name);
+      const expected = toOptionalNumber(expectedSeq, "expected_seq");
+      const info = await sealStored(store, name, expected, sha256, limits.readChunkBytes, context.signal);
+      return { stream: fromInfo(info) };
+    },
+
+    async append(request, context) {
+      authorize(context, "write", request.stream);
+      const records = toRecords(request.stream, request.records, limits);
+      const appender = await store.openAppender(sessionOptions(request));
+      const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
+      const result = await appender.append({ records, ...(producerSeq === undefined ? {} : { producerSeq }) });
+      return {
+        firstSeq: BigInt(result.firstSeq),
+        nextSeq: BigInt(result.nextSeq),
+        duplicate: result.duplicate,
+        durability,
+      };
+    },
+
+    async upload(requests, context) {
+      const messages = requests[Symbol.asyncIterator]();
+      const session = await openSession(await takeOpen(messages), context);
+      let firstSeq: number | undefined;
+      let nextSeq = session.appender.tail;
+      let records = 0;
+      let bytes = 0;
+      let duplicateBatches = 0;
+      let seal: { sha256: Uint8Array } | undefined;
+      for await (const { batch, stored } of startAppends(messages, session)) {
+        const result = await stored;
+        if (result.duplicate) {
+          duplicateBatches++;
+        } else {
+          firstSeq ??= result.firstSeq;
+          records += batch.records.length;
+          bytes += batch.records.reduce((sum, { data }) => sum + data.byteLength, 0);
+        }
+        nextSeq = result.nextSeq;
+        if (batch.seal) seal = { sha256: batch.sha256 };
+      }
+      return {
+        firstSeq: BigInt(firstSeq ?? nextSeq),
+        nextSeq: BigInt(nextSeq),
+        records: BigInt(records),
+        bytes: BigInt(bytes),
+        duplicateBatches: BigInt(duplicateBatches),
+        sha256: seal?.sha256 ?? new Uint8Array(),
+        sealed: seal !== undefined,
+        durability,
+      };
+    },
+
+    async *read(request, context) {
+      authorize(context, "read", request.stream);
+      const options = await followOptions(request.stream, request, context.signal);
+      for await (const message of readEvents(store, options)) {
+        yield create(ReadResponseSchema, { message });
+      }
+    },
+
+    async *exchange(requests, context) {
+      const messages = requests[Symbol.asyncIterator]();
+      const open = await takeOpen(messages);
+      if (open.read !== undefined) authorize(context, "read", open.stream);
+      const session = await openSession(open, context);
+      yield opened(session);
+      const appends = startAppends(messages, session);
+      // What is in flight is still acked; then the client is to go on elsewhere.
+      const stop = onAbort(drainSignal, (reason) => {
+        appends.fail(reason);
+      });
+      try {
+        const answers = acks(appends, durability);
+        if (open.read === undefined) {
+          yield* answers;
+        } else {
+          const options = await followOptions(open.stream, open.read, context.signal);
+          yield* merge(answers, exchangeEvents(store, options));
+        }
+      } finally {
+        stop();
+      }
+    },
+  };
+}
+
+/** The read of an Exchange. At a drain it ends quietly: the appends' side tells, after its last ack. */
+async function* exchangeEvents(
+  store: Store,
+  options: FollowOptions,
+): AsyncGenerator<ExchangeResponse, void, undefined> {
+  try {
+    for await (const message of readEvents(store, options)) {
+      yield create(ExchangeResponseSchema, { message });
+    }
+  } catch (error) {
+    if (options.drainSignal.aborted && error === options.drainSignal.reason) return;
+    throw error;
+  }
+}
+
+function sessionOptions(open: {
+  stream: string;
+  createIfMissing: boolean;
+  producer?: Parameters<typeof toProducerId>[0];
+  expectedSeq?: bigint | undefined;
+}) {
+  const producer = toProducerId(open.producer);
+  const expectedSeq = toOptionalNumber(open.expectedSeq, "expected_seq");
+  return {
+    stream: open.stream,
+    createIfMissing: open.createIfMissing,
+    ...(producer === undefined ? {} : { producer }),
+    ...(expectedSeq === undefined ? {} : { expectedSeq }),
+  };
+}
+
+async function startOf(store: Store, stream: string, from: ReadRequest["from"]): Promise<number> {
+  switch (from.case) {
+    case "seq":
+      return toNumber(from.value, "seq");
+    case "time":
+      return store.seqAtTime(stream, toTimeMs(from.value));
+    case "tailOffset": {
+      const { head, tail } = await store.get(stream);
+      return Math.max(head, tail - toNumber(from.value, "tail_offset"));
+    }
+    case undefined:
+      return (await store.get(stream)).head;
+  }
+}
+
+function heartbeatOf(interval: Duration | undefined, limits: DataLimits): number {
+  return interval === undefined ? limits.heartbeatInterval : durationMs(interval);
+}
+
+function unlessZero(value: bigint, field: string): number {
+  return value === 0n ? Infinity : toNumber(value, field);
+}

@@ -1,0 +1,25 @@
+import { createHash } from "node:crypto";
+import type { Hash } from "node:crypto";
+import { reasonOf } from "../async/signals.ts";
+import type { Store } from "../store/store.ts";
+
+/** The SHA-256 of the data of the records from `from` up to `to`, read in chunks. */
+export async function hashRange(
+  store: Store,
+  stream: string,
+  from: number,
+  to: number,
+  chunkBytes: number,
+  signal: AbortSignal,
+): Promise<Hash> {
+  const hash = createHash("sha256");
+  for (let seq = from; seq < to;) {
+    if (signal.aborted) throw reasonOf(signal);
+    const { batches, nextSeq } = await store.read(stream, seq, { maxRecords: to - seq, maxBytes: chunkBytes });
+    for (const batch of batches) for (const record of batch.records) hash.update(record.data);
+    seq = nextSeq;
+    // A long stream must not keep others waiting.
+    await new Promise(setImmediate);
+  }
+  return hash;
+}
