@@ -71,16 +71,17 @@ export function finish(req: NodeRequest, res: NodeResponse): void {
   }
   if (!isHttp2(req)) {
     const { socket } = req;
-    // What is still arriving must be read for a while: closing with unread data resets the connection,
-    // and the reset can overtake the answer (RFC 9112, section 9.6).
+    // What is still arriving is read for a while: closing at once would reset the connection, and the reset
+    // can overtake the answer (RFC 9112, section 9.6). A client that goes on sending is cut off then.
     res.end(() => {
       if (req.complete) return;
       req.resume();
-      const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
-      socket.once("close", () => {
+      const timer = setTimeout(() => {
+        if (!req.complete) socket.destroy();
+      }, lingerMs).unref();
+      req.once("close", () => {
         clearTimeout(timer);
       });
-      socket.end();
     });
   }
 }
