@@ -223,7 +223,7 @@ async function openStore(config: Config): Promise<Store> {
     case "lmdb":
       return openLmdbStore({
         dir: config.dataDir,
-        mapSizeBytes: config.maxStoreBytes,
+        maxBytes: config.maxStoreBytes,
         producerTtlMs: config.producerTtl,
       });
   }

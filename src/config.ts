@@ -92,7 +92,7 @@ export const serverOptions = {
     "max-store-bytes",
     64 * 1024 * MiB,
     [MiB, 2 ** 46],
-    "Size that the lmdb store may reach. Appends beyond it fail with RESOURCE_EXHAUSTED.",
+    "Size that the records in the lmdb store may reach. Appends beyond it fail with RESOURCE_EXHAUSTED.",
   ),
   sweepInterval: duration("sweep-interval", minute, [100, day], "How often retention is applied to every stream."),
   producerTtl: duration(

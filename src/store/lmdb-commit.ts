@@ -1,0 +1,149 @@
+import type { Database, Key, RootDatabase } from "lmdb";
+import { DomainError } from "../errors.ts";
+
+/** Operations and bytes of one commit: more would keep the event loop for too long. */
+const maxOperations = 1000;
+const maxBytes = 8 * 1024 * 1024;
+
+/** Reads and writes of one commit. What is written is seen by the later operations of the same commit. */
+export class Commit {
+  readonly #written = new Map<unknown, Map<string, unknown>>();
+  readonly #writes: (() => void)[] = [];
+  readonly #afterwards: (() => void)[] = [];
+  readonly #failures: (() => void)[] = [];
+
+  get<V, K extends Key>(table: Database<V, K>, key: K): V | undefined {
+    const written = this.#written.get(table);
+    const text = JSON.stringify(key);
+    return written?.has(text) === true ? (written.get(text) as V | undefined) : table.get(key);
+  }
+
+  put<V, K extends Key>(table: Database<V, K>, key: K, value: V): void {
+    this.#note(table, key, value);
+    this.#writes.push(() => void table.put(key, value));
+  }
+
+  remove<V, K extends Key>(table: Database<V, K>, key: K): void {
+    this.#note(table, key, undefined);
+    this.#writes.push(() => void table.remove(key));
+  }
+
+  /** Runs once the commit is durable. */
+  after(run: () => void): void {
+    this.#afterwards.push(run);
+  }
+
+  /** Runs if the commit fails. */
+  onFailure(run: () => void): void {
+    this.#failures.push(run);
+  }
+
+  /** Writes everything at once, and resolves when it is durable. */
+  async flush(root: RootDatabase): Promise<void> {
+    if (this.#writes.length > 0) {
+      try {
+        await root.batch(() => {
+          for (const write of this.#writes) write();
+        });
+      } catch (error) {
+        for (const run of this.#failures) run();
+        throw error;
+      }
+    }
+    for (const run of this.#afterwards) run();
+  }
+
+  #note(table: unknown, key: Key, value: unknown): void {
+    let written = this.#written.get(table);
+    if (written === undefined) this.#written.set(table, (written = new Map()));
+    written.set(JSON.stringify(key), value);
+  }
+}
+
+interface Operation {
+  readonly bytes: number;
+  /** Returns what to do once the commit is durable; throws, before it has written anything, if it must not be done. */
+  readonly run: (commit: Commit) => () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Group commit: while one commit is on its way to the disk, the operations that
+ * arrive wait together for the next. One commit at a time, so that an operation
+ * decides on durable state and on what comes before it, and a commit that fails
+ * leaves nothing behind.
+ */
+export class Committer {
+  readonly #root: RootDatabase;
+  readonly #queue: Operation[] = [];
+  #running: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(root: RootDatabase) {
+    this.#root = root;
+  }
+
+  /** Runs `operation` in its turn, and resolves with its result once it is durable. */
+  submit<T>(operation: (commit: Commit) => T, bytes = 0): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      if (this.#closed) {
+        reject(new DomainError({ kind: "store-unavailable", detail: "it is closed" }));
+        return;
+      }
+      const run = (commit: Commit): (() => void) => {
+        const result = operation(commit);
+        return () => {
+          resolve(result);
+        };
+      };
+      this.#queue.push({ bytes, run, reject });
+      this.#running ??= this.#work();
+    });
+  }
+
+  /** Takes no more, and resolves when everything that was submitted is durable. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#running;
+  }
+
+  async #work(): Promise<void> {
+    // What arrives in the same turn shares the first commit too.
+    await Promise.resolve();
+    while (this.#queue.length > 0) await this.#commit();
+    this.#running = undefined;
+  }
+
+  async #commit(): Promise<void> {
+    const commit = new Commit();
+    const done: { resolve: () => void; reject: (error: unknown) => void }[] = [];
+    let bytes = 0;
+    let taken = 0;
+    while (taken < this.#queue.length && taken < maxOperations && bytes < maxBytes) {
+      const operation = this.#queue[taken++];
+      if (operation === undefined) break;
+      try {
+        done.push({ resolve: operation.run(commit), reject: operation.reject });
+        bytes += operation.bytes;
+      } catch (error) {
+        operation.reject(error);
+      }
+    }
+    this.#queue.splice(0, taken);
+    try {
+      await commit.flush(this.#root);
+      for (const { resolve } of done) resolve();
+    } catch (error) {
+      const failure = toDomainError(error);
+      for (const { reject } of done) reject(failure);
+    }
+  }
+}
+
+/** A commit fails when the disk is full, or when it is broken. */
+function toDomainError(error: unknown): DomainError {
+  const cause = error instanceof Error && "commitError" in error ? (error.commitError ?? error) : error;
+  const detail = cause instanceof Error ? cause.message : String(cause);
+  const full = /no space|ENOSPC|MAP_FULL|quota/i.test(detail);
+  return new DomainError({ kind: full ? "store-full" : "store-unavailable", detail }, { cause: error });
+}

@@ -1,0 +1,126 @@
+import { open } from "lmdb";
+import type { Database, RootDatabase } from "lmdb";
+import { closeSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { DomainError } from "../errors.ts";
+import type { StreamInfo } from "./store.ts";
+
+/** A stream as it is stored. */
+export interface StreamRow {
+  /** Part of every key of its records, so that a stream made later under the same name sees none of them. */
+  readonly id: number;
+  /** The first seq of the newest batch. */
+  readonly newest: number;
+  readonly info: StreamInfo;
+}
+
+/** A producer of a stream as it is stored. */
+export interface ProducerRow {
+  readonly epoch: number;
+  readonly nextProducerSeq: number;
+  readonly firstSeq: number;
+  readonly lastTimeMs: number;
+}
+
+/** The tables. Keys order by name, and by number within a stream. */
+export interface Tables {
+  readonly root: RootDatabase;
+  /** "format", "nextId", "owner". */
+  readonly meta: Database<unknown, string>;
+  readonly streams: Database<StreamRow, string>;
+  /** [stream id, first seq] -> a batch, as `lmdb-codec.ts` writes it. */
+  readonly batches: Database<Buffer, [number, number]>;
+  /** [stream id, producer id]. */
+  readonly producers: Database<ProducerRow, [number, string]>;
+  /** [stream id, producer id, producer_seq] -> [first seq, next seq]. */
+  readonly positions: Database<[number, number], [number, string, number]>;
+  /** Ids of deleted streams whose records are still there. */
+  readonly garbage: Database<true, number>;
+}
+
+const format = 1;
+/** LMDB's own magic number and data version, in its meta pages (mdb.c, MDB_MAGIC and MDB_DATA_VERSION). */
+const magic = 0xbeefc0de;
+/** Where a meta page has the magic number, the page size and the last page's number. */
+const offsets = { magic: 24, pageSize: 48, lastPage: 144 } as const;
+
+/** Opens the environment, after checks that leave everything as it is when something is wrong. */
+export function openTables(dir: string): Tables {
+  const unreadable = (cause: unknown): DomainError =>
+    new DomainError({ kind: "store-unreadable", dir, detail: messageOf(cause) }, { cause });
+  try {
+    mkdirSync(dir, { recursive: true });
+  } catch (cause) {
+    throw unreadable(cause);
+  }
+  const problem = checkFile(join(dir, "data.mdb"), unreadable);
+  if (problem !== undefined) throw new DomainError({ kind: "store-corrupt", dir, detail: problem });
+  let root: RootDatabase;
+  try {
+    // A commit is visible once it is flushed, and not before: what a reader has seen, no crash takes away.
+    root = open({ path: dir, noSubdir: false, maxDbs: 8, overlappingSync: false, noMemInit: false });
+  } catch (cause) {
+    throw unreadable(cause);
+  }
+  try {
+    const meta = root.openDB<unknown, string>({ name: "meta", encoding: "json" });
+    const found = meta.get("format");
+    const hasData = [...root.getKeys({ limit: 2 })].length > 1;
+    if (found === undefined && hasData) throw new Error("it is not a store of Sluice");
+    if (found !== undefined && found !== format) {
+      throw new Error(`it has format ${JSON.stringify(found)}, and this version of Sluice reads format ${format}`);
+    }
+    if (found === undefined) meta.putSync("format", format);
+    return {
+      root,
+      meta,
+      streams: root.openDB({ name: "streams", encoding: "msgpack" }),
+      batches: root.openDB({ name: "batches", encoding: "binary" }),
+      producers: root.openDB({ name: "producers", encoding: "msgpack" }),
+      positions: root.openDB({ name: "positions", encoding: "msgpack" }),
+      garbage: root.openDB({ name: "garbage", encoding: "json" }),
+    };
+  } catch (cause) {
+    void root.close();
+    throw new DomainError({ kind: "store-corrupt", dir, detail: messageOf(cause) }, { cause });
+  }
+}
+
+/** What is wrong with the file, if anything: LMDB itself would map garbage, and end the process. */
+function checkFile(path: string, unreadable: (cause: unknown) => DomainError): string | undefined {
+  let size: number;
+  try {
+    size = statSync(path).size;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw unreadable(cause);
+  }
+  if (size === 0) return undefined;
+  let file: number;
+  try {
+    file = openSync(path, "r+");
+  } catch (cause) {
+    throw unreadable(cause);
+  }
+  try {
+    const metaPage = Buffer.alloc(offsets.lastPage + 8);
+    if (readSync(file, metaPage, 0, metaPage.length, 0) < metaPage.length) return "data.mdb is cut off";
+    if (metaPage.readUInt32LE(offsets.magic) !== magic) return "data.mdb is not an LMDB file";
+    const pageSize = metaPage.readUInt32LE(offsets.pageSize);
+    const lastPages = [0, pageSize].map((at) => {
+      const read = readSync(file, metaPage, 0, metaPage.length, at);
+      const valid = read === metaPage.length && metaPage.readUInt32LE(offsets.magic) === magic;
+      return valid ? Number(metaPage.readBigUInt64LE(offsets.lastPage)) : NaN;
+    });
+    if (lastPages.some((page) => Number.isNaN(page))) return "data.mdb has a broken meta page";
+    // The older of the two meta pages never needs more than the newer one.
+    const needed = (Math.max(...lastPages) + 1) * pageSize;
+    return size < needed ? `data.mdb has ${size} bytes, but needs ${needed}` : undefined;
+  } finally {
+    closeSync(file);
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,458 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { isDomainError } from "../../src/errors.ts";
+import type { ProblemKind } from "../../src/errors.ts";
+import { producerWindow } from "../../src/store/append-rules.ts";
+import type { AppendInput, Store, StoredRecord } from "../../src/store/store.ts";
+import { deferred, until, within } from "../support/deadline.ts";
+
+/** A store on an empty place, with a clock of the test's. */
+export type OpenStore = (options: { now: () => number; producerTtlMs: number }) => Promise<Store>;
+
+const all = { maxRecords: Infinity, maxBytes: Infinity };
+
+export function record(text: string, headers: Record<string, string> = {}): StoredRecord {
+  return { data: Buffer.from(text), headers };
+}
+
+export function records(...texts: string[]): StoredRecord[] {
+  return texts.map((text) => record(text));
+}
+
+/** Everything from a position on, as text. */
+export async function textsFrom(store: Store, name: string, fromSeq: number): Promise<string[]> {
+  const texts: string[] = [];
+  let seq = fromSeq;
+  for (;;) {
+    const { batches, nextSeq, info } = await store.read(name, seq, { maxRecords: 7, maxBytes: 100 });
+    for (const batch of batches) {
+      expect(batch.firstSeq).toBe(seq);
+      for (const { data } of batch.records) texts.push(Buffer.from(data).toString());
+      seq = batch.firstSeq + batch.records.length;
+    }
+    expect(seq).toBe(nextSeq);
+    if (seq === info.tail) return texts;
+  }
+}
+
+/** The kind of DomainError that the work fails with. */
+export async function problem(work: Promise<unknown>): Promise<ProblemKind | "none"> {
+  try {
+    await within(10_000, "the end of the operation", work);
+    return "none";
+  } catch (error) {
+    if (isDomainError(error)) return error.problem.kind;
+    throw error;
+  }
+}
+
+/** What must hold for every store. */
+export function describeStore(name: string, open: OpenStore): void {
+  describe(`${name}: the store's contract`, () => {
+    let store: Store;
+    let nowMs: number;
+
+    beforeEach(async () => {
+      nowMs = 1_000_000;
+      store = await open({ now: () => nowMs, producerTtlMs: 10_000 });
+    });
+    afterEach(() => store.close());
+
+    async function append(stream: string, ...texts: string[]): Promise<void> {
+      const appender = await store.openAppender({ stream, createIfMissing: true });
+      await appender.append({ records: records(...texts) });
+    }
+
+    describe("streams", () => {
+      it("are created once, described, listed in order, deleted", async () => {
+        const retention = { maxBytes: 1000 };
+        await expect(store.create("b", retention)).resolves.toEqual({
+          name: "b",
+          head: 0,
+          tail: 0,
+          bytes: 0,
+          sealed: false,
+          createTimeMs: nowMs,
+          retention,
+        });
+        expect(await problem(store.create("b"))).toBe("stream-exists");
+        for (const other of ["a", "a/b", "a.b", "a-b", "c", "ab"]) await store.create(other);
+        const names = async (options: Parameters<Store["list"]>[0]) =>
+          (await store.list(options)).map((info) => info.name);
+        expect(await names({ limit: 10 })).toEqual(["a", "a-b", "a.b", "a/b", "ab", "b", "c"]);
+        expect(await names({ limit: 2, after: "a.b" })).toEqual(["a/b", "ab"]);
+        expect(await names({ limit: 10, prefix: "a/" })).toEqual(["a/b"]);
+        expect(await names({ limit: 10, prefix: "a", after: "a/b" })).toEqual(["ab"]);
+        expect(await names({ limit: 10, prefix: "b", after: "a" })).toEqual(["b"]);
+        await store.delete("b");
+        expect(await problem(store.get("b"))).toBe("stream-not-found");
+        expect(await problem(store.delete("b"))).toBe("stream-not-found");
+      });
+
+      it("that do not exist are not found, whatever is asked", async () => {
+        const signal = new AbortController().signal;
+        for (const asked of [
+          store.get("x"),
+          store.trim("x", 0),
+          store.seal("x"),
+          store.read("x", 0, all),
+          store.seqAtTime("x", 0),
+          store.openAppender({ stream: "x" }),
+        ]) {
+          expect(await problem(asked)).toBe("stream-not-found");
+        }
+        await within(1000, "the answer", store.waitForChange("x", 0, signal));
+      });
+
+      it("made again under a name start at 0, and show nothing of the ones before", async () => {
+        await append("s", "old", "older");
+        const stale = await store.openAppender({ stream: "s" });
+        await store.delete("s");
+        await append("s", "new");
+        expect(await textsFrom(store, "s", 0)).toEqual(["new"]);
+        expect(await problem(stale.append({ records: records("late") }))).toBe("stream-not-found");
+        expect(await textsFrom(store, "s", 0)).toEqual(["new"]);
+      });
+    });
+
+    describe("appends", () => {
+      it("are dense from 0, and keep headers and data as they are", async () => {
+        const appender = await store.openAppender({ stream: "s", createIfMissing: true });
+        const headers = { "content-type": "text/plain", empty: "", "": "no key", ü: "é😀" };
+        const first = [record("a", headers), record(""), { data: new Uint8Array([0, 255]), headers: {} }];
+        await expect(appender.append({ records: first })).resolves.toEqual({
+          firstSeq: 0,
+          nextSeq: 3,
+          duplicate: false,
+        });
+        await expect(appender.append({ records: records("d") })).resolves.toMatchObject({ firstSeq: 3, nextSeq: 4 });
+        const { batches } = await store.read("s", 0, all);
+        const got = batches.flatMap((batch) => batch.records);
+        expect(got.map(({ headers: h }) => h)).toEqual([headers, {}, {}, {}]);
+        expect(got.map(({ data }) => [...data])).toEqual([[97], [], [0, 255], [100]]);
+      });
+
+      it("in flight together are stored in the order of the calls", async () => {
+        const appender = await store.openAppender({ stream: "s", createIfMissing: true });
+        const texts = Array.from({ length: 500 }, (_, i) => String(i));
+        const results = await Promise.all(texts.map((text) => appender.append({ records: records(text) })));
+        expect(results.map(({ firstSeq }) => firstSeq)).toEqual(texts.map(Number));
+        expect(await textsFrom(store, "s", 0)).toEqual(texts);
+      });
+
+      it("after the first failure are not stored, and fail alike", async () => {
+        const appender = await store.openAppender({ stream: "s", createIfMissing: true, expectedSeq: 0 });
+        const other = await store.openAppender({ stream: "s", createIfMissing: true });
+        const results = [
+          problem(appender.append({ records: records("a") })),
+          problem(other.append({ records: records("b") })),
+          problem(appender.append({ records: records("c") })),
+          problem(appender.append({ records: records("d") })),
+          problem(other.append({ records: records("e") })),
+        ];
+        expect(await Promise.all(results)).toEqual(["none", "none", "seq-mismatch", "seq-mismatch", "none"]);
+        expect(await textsFrom(store, "s", 0)).toEqual(["a", "b", "e"]);
+      });
+
+      it("tell their time, which never goes backwards", async () => {
+        const appender = await store.openAppender({ stream: "s", createIfMissing: true });
+        await appender.append({ records: records("a") });
+        nowMs -= 5000;
+        await appender.append({ records: records("b") });
+        nowMs += 9000;
+        await appender.append({ records: records("c") });
+        const { batches, info } = await store.read("s", 0, all);
+        expect(batches.map(({ timeMs }) => timeMs)).toEqual([1_000_000, 1_000_000, 1_004_000]);
+        expect(info.appendTimeMs).toBe(1_004_000);
+      });
+    });
+
+    describe("producers", () => {
+      const producer = { id: "p", epoch: 0 };
+      const input = (producerSeq: number, ...texts: string[]): AppendInput => ({
+        records: records(...texts),
+        producerSeq,
+      });
+
+      it("store a batch once: a repeat has the positions of the first time", async () => {
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        expect(one.nextProducerSeq).toBe(0);
+        await one.append(input(0, "a", "b"));
+        await append("s", "x");
+        await one.append(input(1, "c"));
+        const two = await store.openAppender({ stream: "s", producer });
+        expect(two).toMatchObject({ nextProducerSeq: 2, firstSeq: 0, tail: 4 });
+        await expect(two.append(input(0, "a", "b"))).resolves.toEqual({ firstSeq: 0, nextSeq: 2, duplicate: true });
+        await expect(two.append(input(1, "c"))).resolves.toEqual({ firstSeq: 3, nextSeq: 4, duplicate: true });
+        await expect(two.append(input(2, "d"))).resolves.toEqual({ firstSeq: 4, nextSeq: 5, duplicate: false });
+        expect(await textsFrom(store, "s", 0)).toEqual(["a", "b", "x", "c", "d"]);
+      });
+
+      it("in flight together, with repeats, store each batch once", async () => {
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        const two = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        const results = await Promise.all(
+          [0, 1, 2].flatMap((n) => [one.append(input(n, `${n}`)), two.append(input(n, `${n}`))]),
+        );
+        expect(results.map(({ duplicate }) => duplicate)).toEqual([false, true, false, true, false, true]);
+        expect(await textsFrom(store, "s", 0)).toEqual(["0", "1", "2"]);
+      });
+
+      it("fail on a gap, and on an epoch that is over", async () => {
+        const old = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        await old.append(input(0, "a"));
+        const gap = await store.openAppender({ stream: "s", producer });
+        expect(await problem(gap.append(input(2, "c")))).toBe("producer-gap");
+        const fresh = await store.openAppender({ stream: "s", producer: { id: "p", epoch: 1 } });
+        expect(fresh.nextProducerSeq).toBe(0);
+        await fresh.append(input(0, "b"));
+        expect(await problem(old.append(input(1, "late")))).toBe("producer-fenced");
+        const again = await store.openAppender({ stream: "s", producer: { id: "p", epoch: 1 } });
+        expect(again).toMatchObject({ nextProducerSeq: 1, firstSeq: 1 });
+        expect(await textsFrom(store, "s", 0)).toEqual(["a", "b"]);
+      });
+
+      it("succeed with a repeat, whatever is expected and even when the stream is sealed", async () => {
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer, expectedSeq: 0 });
+        await one.append({ ...input(0, "a"), seal: {} });
+        const two = await store.openAppender({ stream: "s", producer, expectedSeq: 0 });
+        await expect(two.append({ ...input(0, "a"), seal: {} })).resolves.toMatchObject({
+          firstSeq: 0,
+          duplicate: true,
+        });
+        const three = await store.openAppender({ stream: "s", producer });
+        expect(await problem(three.append(input(1, "b")))).toBe("stream-sealed");
+      });
+
+      it("are answered within a window of batches, and told when a repeat is older", async () => {
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        const count = producerWindow + 10;
+        await Promise.all(Array.from({ length: count }, (_, n) => one.append(input(n, String(n)))));
+        const repeat = async (n: number) =>
+          (await store.openAppender({ stream: "s", producer })).append(input(n, String(n)));
+        await expect(repeat(10)).resolves.toEqual({ firstSeq: 10, nextSeq: 11, duplicate: true });
+        expect(await problem(repeat(9))).toBe("producer-repeat-too-old");
+      });
+
+      it("are forgotten when they are idle for too long", async () => {
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        await one.append(input(0, "a"));
+        await store.sweep(nowMs + 9000);
+        expect((await store.openAppender({ stream: "s", producer })).nextProducerSeq).toBe(1);
+        await store.sweep(nowMs + 11_000);
+        expect((await store.openAppender({ stream: "s", producer })).nextProducerSeq).toBe(0);
+      });
+    });
+
+    describe("expected seq", () => {
+      it("stores only at the tail, and each later batch right behind the one before", async () => {
+        await append("s", "a");
+        const stale = await store.openAppender({ stream: "s", expectedSeq: 0 });
+        expect(await problem(stale.append({ records: records("b") }))).toBe("seq-mismatch");
+        const right = await store.openAppender({ stream: "s", expectedSeq: 1 });
+        await right.append({ records: records("b") });
+        await right.append({ records: records("c") });
+        expect(await textsFrom(store, "s", 0)).toEqual(["a", "b", "c"]);
+      });
+
+      it("lets one of many win", async () => {
+        await store.create("s");
+        const outcomes = await Promise.all(
+          Array.from({ length: 20 }, async (_, n) => {
+            const appender = await store.openAppender({ stream: "s", expectedSeq: 0 });
+            return problem(appender.append({ records: records(String(n)) }));
+          }),
+        );
+        expect(outcomes.filter((outcome) => outcome === "none")).toHaveLength(1);
+        expect((await store.get("s")).tail).toBe(1);
+      });
+    });
+
+    describe("seals", () => {
+      const sha256 = new Uint8Array(32).fill(7);
+      const checksum = { sha256, firstSeq: 0 };
+      // A store may give the bytes back as a Buffer.
+      const stored = {
+        sha256: expect.toSatisfy((bytes: Uint8Array) => Buffer.from(sha256).equals(bytes)),
+        firstSeq: 0,
+      };
+
+      it("end a stream, together with the last batch", async () => {
+        const appender = await store.openAppender({ stream: "s", createIfMissing: true });
+        const last = appender.append({ records: records("a"), seal: { checksum, expectedSeq: 0 } });
+        const late = problem(appender.append({ records: records("b") }));
+        await last;
+        expect(await late).toBe("stream-sealed");
+        expect(await store.get("s")).toMatchObject({ sealed: true, tail: 1, checksum: stored });
+      });
+
+      it("are refused at another tail, and then nothing of the batch is stored", async () => {
+        await append("s", "a");
+        const appender = await store.openAppender({ stream: "s" });
+        expect(await problem(appender.append({ records: records("b"), seal: { expectedSeq: 0 } }))).toBe(
+          "seq-mismatch",
+        );
+        expect(await problem(store.seal("s", { expectedSeq: 0 }))).toBe("seq-mismatch");
+        expect(await store.get("s")).toMatchObject({ sealed: false, tail: 1 });
+      });
+
+      it("can be repeated, unless the checksums differ", async () => {
+        await append("s", "a");
+        await store.seal("s", { checksum });
+        await store.seal("s");
+        await store.seal("s", { checksum });
+        expect((await store.get("s")).checksum).toMatchObject(stored);
+        const other = { sha256: new Uint8Array(32), firstSeq: 0 };
+        expect(await problem(store.seal("s", { checksum: other }))).toBe("checksum-mismatch");
+      });
+    });
+
+    describe("reads", () => {
+      beforeEach(async () => {
+        await append("s", "0", "1", "2");
+        await append("s", "3");
+        await append("s", "4", "5");
+      });
+
+      it("begin anywhere, also within a batch, and end at the tail", async () => {
+        for (let seq = 0; seq <= 6; seq++) {
+          expect(await textsFrom(store, "s", seq)).toEqual(["0", "1", "2", "3", "4", "5"].slice(seq));
+        }
+        expect((await store.read("s", 6, all)).batches).toEqual([]);
+        for (const seq of [7, 100]) expect(await problem(store.read("s", seq, all))).toBe("position-out-of-range");
+      });
+
+      it("keep to their limits, but give one record at least", async () => {
+        const { batches, nextSeq } = await store.read("s", 1, { maxRecords: 3, maxBytes: 100 });
+        expect(batches.map(({ firstSeq, records: { length } }) => [firstSeq, length])).toEqual([
+          [1, 2],
+          [3, 1],
+        ]);
+        expect(nextSeq).toBe(4);
+        expect((await store.read("s", 0, { maxRecords: 10, maxBytes: 4 })).nextSeq).toBe(4);
+        expect((await store.read("s", 0, { maxRecords: 10, maxBytes: 0 })).nextSeq).toBe(1);
+      });
+
+      it("find the first record of a time", async () => {
+        const appender = await store.openAppender({ stream: "t", createIfMissing: true });
+        expect(await store.seqAtTime("t", 0)).toBe(0);
+        const starts: [time: number, seq: number][] = [];
+        for (let i = 0; i < 40; i++) {
+          nowMs += 10;
+          const { firstSeq } = await appender.append({
+            records: records(...Array.from({ length: 1 + (i % 4) }, String)),
+          });
+          starts.push([nowMs, firstSeq]);
+        }
+        const { tail } = await store.get("t");
+        for (const [time, seq] of starts) {
+          expect(await store.seqAtTime("t", time)).toBe(seq);
+          expect(await store.seqAtTime("t", time - 9)).toBe(seq);
+        }
+        expect(await store.seqAtTime("t", nowMs + 1)).toBe(tail);
+        await store.trim("t", 31);
+        expect(await store.seqAtTime("t", 0)).toBe(31);
+      });
+    });
+
+    describe("waiting for a change", () => {
+      it("ends with an append, a seal, a delete, or the signal", async () => {
+        await store.create("s");
+        const { signal } = new AbortController();
+        for (const change of [() => append("s", "a"), () => store.seal("s")]) {
+          const { tail } = await store.get("s");
+          const changed = store.waitForChange("s", tail, signal);
+          await change();
+          await within(5000, "the change", changed);
+        }
+        await within(1000, "the answer for a sealed stream", store.waitForChange("s", 1, signal));
+        await store.create("d");
+        const deleted = store.waitForChange("d", 0, signal);
+        await store.delete("d");
+        await within(5000, "the change", deleted);
+        await store.create("w");
+        const controller = new AbortController();
+        const waited = store.waitForChange("w", 0, controller.signal);
+        controller.abort(new Error("enough"));
+        await expect(waited).rejects.toThrow("enough");
+      });
+
+      it("ends at once when the tail is further already", async () => {
+        await append("s", "a");
+        await within(1000, "the answer", store.waitForChange("s", 0, new AbortController().signal));
+      });
+
+      it("misses nothing between a read and the wait", async () => {
+        await store.create("s");
+        const seen: string[] = [];
+        const done = deferred();
+        const follow = (async () => {
+          for (let seq = 0; seq < 100;) {
+            const { batches, nextSeq } = await store.read("s", seq, all);
+            for (const batch of batches) for (const { data } of batch.records) seen.push(Buffer.from(data).toString());
+            seq = nextSeq;
+            if (seen.length === 99) done.resolve();
+            if (seq < 100) await store.waitForChange("s", seq, AbortSignal.timeout(10_000));
+          }
+        })();
+        const appender = await store.openAppender({ stream: "s" });
+        for (let i = 0; i < 99; i++) await appender.append({ records: records(String(i)) });
+        await within(10_000, "the 99th record", done.promise);
+        await appender.append({ records: records("99") });
+        await within(10_000, "the end", follow);
+        expect(seen).toEqual(Array.from({ length: 100 }, (_, i) => String(i)));
+      });
+    });
+
+    describe("trim and retention", () => {
+      it("remove from the head; the tail stays, and reading below the head is an error", async () => {
+        await append("s", "0", "1", "2");
+        await append("s", "3", "4");
+        await expect(store.trim("s", 1)).resolves.toMatchObject({ head: 1, tail: 5, bytes: 4 });
+        expect(await textsFrom(store, "s", 1)).toEqual(["1", "2", "3", "4"]);
+        expect(await problem(store.read("s", 0, all))).toBe("position-out-of-range");
+        await expect(store.trim("s", 0)).resolves.toMatchObject({ head: 1 });
+        await expect(store.trim("s", 4)).resolves.toMatchObject({ head: 4, bytes: 1 });
+        expect(await problem(store.trim("s", 6))).toBe("position-out-of-range");
+        await expect(store.trim("s", 5)).resolves.toMatchObject({ head: 5, tail: 5, bytes: 0 });
+        await append("s", "5");
+        expect(await textsFrom(store, "s", 5)).toEqual(["5"]);
+        expect((await store.get("s")).bytes).toBe(1);
+      });
+
+      it("removes many batches at once", async () => {
+        const appender = await store.openAppender({ stream: "s", createIfMissing: true });
+        await Promise.all(Array.from({ length: 1700 }, (_, i) => appender.append({ records: records(`${i}`, "") })));
+        await expect(store.trim("s", 3301)).resolves.toMatchObject({ head: 3301, tail: 3400 });
+        expect((await textsFrom(store, "s", 3301)).slice(0, 3)).toEqual(["", "1651", ""]);
+      });
+
+      it("keep whole batches by records, by bytes, by age, and always the newest", async () => {
+        const settled = async (name: string, head: number) => {
+          await until(5000, `the head ${head} of ${name}`, async () => (await store.get(name)).head === head);
+        };
+        await store.create("records", { maxRecords: 4 });
+        await store.create("bytes", { maxBytes: 6 });
+        await store.create("age", { maxAgeMs: 1000 });
+        for (const name of ["records", "bytes", "age"]) {
+          await append(name, "aa", "bb");
+          await append(name, "cc", "dd");
+        }
+        nowMs += 1001;
+        for (const name of ["records", "bytes", "age"]) await append(name, "ee");
+        await store.sweep(nowMs);
+        await settled("records", 2);
+        await settled("bytes", 2);
+        await settled("age", 4);
+        await append("records", "1", "2", "3", "4", "5", "6");
+        await append("bytes", "a long record");
+        nowMs += 2000;
+        await store.sweep(nowMs);
+        await settled("records", 5);
+        await settled("bytes", 5);
+        await settled("age", 4);
+        expect(await textsFrom(store, "age", 4)).toEqual(["ee"]);
+        expect((await store.get("bytes")).bytes).toBe("a long record".length);
+      });
+    });
+  });
+}
