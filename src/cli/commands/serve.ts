@@ -1,0 +1,54 @@
+import type { Command } from "commander";
+import { start } from "../../compose.ts";
+import { onAbort } from "../../async/signals.ts";
+import { parseServerConfig, serverOptions } from "../../config.ts";
+import { errorText } from "../failure.ts";
+import { addOptions } from "../options.ts";
+import { withSession } from "../session.ts";
+import type { Session } from "../session.ts";
+
+export function serve(program: Command): void {
+  const command = program
+    .command("serve")
+    .description("run a server")
+    .addHelpText(
+      "after",
+      `
+The first line on standard output is "sluice listening on URL", once it is ready.
+SIGTERM and Ctrl-C drain: calls in progress may finish; a second one ends at once.
+SIGHUP reads the tokens file again.
+
+Examples:
+  $ sluice serve --port 0 --store memory
+  $ sluice cert && sluice serve --tls-cert cert.pem --tls-key key.pem
+  $ sluice serve --host 0.0.0.0 --tokens-file tokens.json`,
+    );
+  withSession(command, run);
+  addOptions(command, "Server:", serverOptions);
+}
+
+async function run({ out, flags, signal }: Session): Promise<"ok"> {
+  const config = parseServerConfig(flags, process.env);
+  const server = await start(config);
+  const onHangup = (): void => {
+    server.reload().catch((error: unknown) => {
+      out.note(`reading the tokens again failed: ${errorText(error)}`);
+    });
+  };
+  process.on("SIGHUP", onHangup);
+  try {
+    await out.write(`sluice listening on ${server.url}\n`);
+    if (out.toTerminal) {
+      out.note(`Ctrl-C stops it. From another terminal: sluice greet Ada --url ${server.url}`);
+    }
+    await new Promise<void>((resolve) =>
+      onAbort(signal, () => {
+        resolve();
+      }),
+    );
+  } finally {
+    process.off("SIGHUP", onHangup);
+    await server.close();
+  }
+  return "ok";
+}

@@ -1,0 +1,50 @@
+import type { Command } from "commander";
+import { printable } from "../output.ts";
+import { recordJson, toText } from "../records.ts";
+import { withClient } from "../session.ts";
+import type { ClientSession } from "../session.ts";
+import { parsePosition } from "../values.ts";
+
+export function tail(program: Command): void {
+  const command = program
+    .command("tail")
+    .description("print a stream's records as lines, and go on as more arrive")
+    .argument("<stream>", "name of the stream")
+    .option(
+      "--from <position>",
+      "head, tail, a seq, -N for the last N, or a time (2026-01-31T12:00:00Z, or 15m ago)",
+      "-10",
+    )
+    .option("--no-follow", "end at the tail")
+    .addHelpText(
+      "after",
+      `
+It goes on by itself after a broken connection, and ends when the stream is sealed.
+
+Examples:
+  $ sluice tail logs/host1
+  $ sluice tail logs/host1 --from 1h --no-follow --json`,
+    );
+  withClient(command, run);
+}
+
+async function run({ client, out, args, flags, signal }: ClientSession): Promise<void> {
+  const name = args[0] as string;
+  const from = parsePosition("--from", String(flags["from"]));
+  // A reader waits and tries again; a wrong name, token or server is to be told at once.
+  await client.data.getStream(name, { signal });
+  const records = client.data.read(name, {
+    from,
+    follow: flags["follow"] !== false,
+    signal,
+    onRetry: out.retry,
+  });
+  for await (const record of records) {
+    // On a terminal nobody's data may move the cursor; a pipe gets the bytes.
+    if (out.json) await out.result("", recordJson(record));
+    else if (out.toTerminal) await out.text(printable(toText(record.data)));
+    else await out.write(Buffer.concat([record.data, newline]));
+  }
+}
+
+const newline = Buffer.from("\n");

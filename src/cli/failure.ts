@@ -1,0 +1,114 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { isDomainError } from "../errors.ts";
+import { DataError_Reason, DataErrorSchema } from "../../gen/data/v1/data_pb.ts";
+import { exitOfCode } from "./exit-codes.ts";
+import type { ExitName } from "./exit-codes.ts";
+
+/** A failure with a sentence for the user: what was wrong, and what would be right. */
+export class CliError extends Error {
+  readonly exit: ExitName;
+
+  constructor(exit: ExitName, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = "CliError";
+    this.exit = exit;
+  }
+}
+
+/** A failure as it is shown. */
+export interface Failure {
+  readonly message: string;
+  readonly exit: ExitName;
+  /** The RPC code, such as `not_found`, if a call failed. */
+  readonly code?: string;
+}
+
+/** Turns whatever was thrown into what the user is told. */
+export function failureOf(error: unknown, url?: string): Failure {
+  if (error instanceof CliError) {
+    return { message: error.message, exit: error.exit };
+  }
+  if (isDomainError(error)) {
+    return { message: error.message, exit: error.problem.kind === "config" ? "usage" : "failure" };
+  }
+  if (error instanceof ConnectError) {
+    return { ...failureOfCall(error, url), code: codeName(error.code) };
+  }
+  return { message: errorText(error), exit: "failure" };
+}
+
+function failureOfCall(error: ConnectError, url: string | undefined): Failure {
+  const server = url === undefined ? "the server" : `the server at ${url}`;
+  const message = error.rawMessage;
+  switch (error.code) {
+    case Code.Unauthenticated:
+      return { message: `${message}: give the server's token with --token or SLUICE_TOKEN`, exit: "denied" };
+    case Code.Unavailable:
+      return { message: `${server} cannot be reached (${reachability(error)})`, exit: "unavailable" };
+    case Code.DeadlineExceeded:
+      return { message: `${server} took too long (${message})`, exit: "unavailable" };
+    default: {
+      const mismatch = error
+        .findDetails(DataErrorSchema)
+        .some((detail) => detail.reason === DataError_Reason.CHECKSUM_MISMATCH);
+      return { message, exit: mismatch ? "mismatch" : exitOfCode(error.code) };
+    }
+  }
+}
+
+/** Why there is no connection, with the way out where it is known. */
+function reachability(error: ConnectError): string {
+  const code = systemCode(error);
+  switch (code) {
+    case "ECONNREFUSED":
+      return "nothing listens there: start it with `sluice serve`, or give another --url";
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return "its host name is unknown: check --url";
+    case "DEPTH_ZERO_SELF_SIGNED_CERT":
+    case "SELF_SIGNED_CERT_IN_CHAIN":
+    case "UNABLE_TO_VERIFY_LEAF_SIGNATURE":
+    case "UNABLE_TO_GET_ISSUER_CERT_LOCALLY":
+      return "its certificate is signed by an unknown CA: give that CA's file with --ca";
+    case "ERR_TLS_CERT_ALTNAME_INVALID":
+      return "its certificate is for another host name: check --url, or `sluice cert --host`";
+    default:
+      return error.rawMessage;
+  }
+}
+
+/** The `code` of the system's error behind `error`, such as ECONNREFUSED. */
+export function systemCode(error: unknown): string | undefined {
+  for (let depth = 0, at = error; depth < 5 && at instanceof Error; depth++, at = at.cause) {
+    const code: unknown = "code" in at ? at.code : undefined;
+    if (typeof code === "string") return code;
+  }
+  return undefined;
+}
+
+/** `Code.NotFound` -> `not_found`, as the Connect protocol writes it. */
+function codeName(code: Code): string {
+  return Code[code].replace(/(?!^)[A-Z]/g, (letter) => `_${letter}`).toLowerCase();
+}
+
+/** The message of anything thrown. */
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** A file that cannot be used, in words. `what` is as in "FILE cannot be read". */
+export function fileError(path: string, what: "read" | "written", cause: unknown): CliError {
+  const reasons: Record<string, string> = {
+    ENOENT: what === "read" ? "there is no such file" : "its directory does not exist",
+    EACCES: "permission denied",
+    EPERM: "permission denied",
+    EISDIR: "it is a directory",
+    ENOTDIR: "a part of its path is not a directory",
+    ENOSPC: "no space is left on the device",
+    EDQUOT: "the disk quota is used up",
+    EROFS: "the file system is read-only",
+    EFBIG: "the file is larger than the file system allows",
+  };
+  const code = systemCode(cause);
+  return new CliError("failure", `${path} cannot be ${what}: ${reasons[code ?? ""] ?? errorText(cause)}`, { cause });
+}

@@ -1,0 +1,134 @@
+import { createHash } from "node:crypto";
+import type { Hash } from "node:crypto";
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { basename } from "node:path";
+import type { BigIntStats } from "node:fs";
+import { CliError, fileError } from "./failure.ts";
+
+/** The headers of a pushed file's first record: they say which file it is, and how it was cut. */
+export interface FileHeaders extends Record<string, string> {
+  readonly "file-name": string;
+  readonly "file-size": string;
+  /** Nanoseconds since the Unix epoch. */
+  readonly "file-mtime-ns": string;
+  readonly "chunk-bytes": string;
+}
+
+/**
+ * A local file as numbered chunks. Record n of its stream is chunk n, so that
+ * the tail of the stream says where to go on. An empty file is one empty chunk.
+ *
+ * The SHA-256 is computed as the chunks pass, each byte once, however often
+ * chunks are read again.
+ */
+export class FileSource {
+  readonly size: number;
+  readonly headers: FileHeaders;
+  readonly #path: string;
+  readonly #file: FileHandle;
+  readonly #chunkBytes: number;
+  readonly #stats: BigIntStats;
+  readonly #hash: Hash = createHash("sha256");
+  #hashedTo = 0;
+
+  static async open(path: string, chunkBytes: number): Promise<FileSource> {
+    let file: FileHandle;
+    try {
+      file = await open(path, "r");
+    } catch (error) {
+      throw fileError(path, "read", error);
+    }
+    const stats = await file.stat({ bigint: true });
+    if (!stats.isFile()) {
+      await file.close();
+      throw new CliError(
+        "usage",
+        `${path} is not a regular file: to append lines as they arrive, pipe it into \`push STREAM -\``,
+      );
+    }
+    return new FileSource(path, file, stats, chunkBytes);
+  }
+
+  private constructor(path: string, file: FileHandle, stats: BigIntStats, chunkBytes: number) {
+    this.#path = path;
+    this.#file = file;
+    this.#stats = stats;
+    this.#chunkBytes = chunkBytes;
+    this.size = Number(stats.size);
+    this.headers = {
+      "file-name": basename(path),
+      "file-size": String(stats.size),
+      "file-mtime-ns": String(stats.mtimeNs),
+      "chunk-bytes": String(chunkBytes),
+    };
+  }
+
+  get chunkCount(): number {
+    return Math.max(1, Math.ceil(this.size / this.#chunkBytes));
+  }
+
+  /** Where chunk `index` begins, in bytes. */
+  offsetOf(index: number): number {
+    return Math.min(this.size, index * this.#chunkBytes);
+  }
+
+  /** The chunks from `first` on. What lies before them is read for the checksum. */
+  async *chunks(first: number, signal: AbortSignal): AsyncGenerator<Uint8Array<ArrayBuffer>, void, undefined> {
+    await this.#hashTo(this.offsetOf(first), signal);
+    for (let index = first; index < this.chunkCount; index++) {
+      signal.throwIfAborted();
+      const offset = this.offsetOf(index);
+      const chunk = await this.#read(offset, this.offsetOf(index + 1) - offset);
+      this.#add(offset, chunk);
+      yield chunk;
+    }
+  }
+
+  /** The checksum of the whole file. Fails if the file has changed since it was opened. */
+  async sha256(signal: AbortSignal, onProgress?: (hashedBytes: number) => void): Promise<Uint8Array<ArrayBuffer>> {
+    await this.#hashTo(this.size, signal, onProgress);
+    const { size, mtimeNs } = await this.#file.stat({ bigint: true });
+    if (size !== this.#stats.size || mtimeNs !== this.#stats.mtimeNs) throw this.#changed();
+    return new Uint8Array(this.#hash.copy().digest());
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  async #hashTo(end: number, signal: AbortSignal, onProgress?: (hashedBytes: number) => void): Promise<void> {
+    while (this.#hashedTo < end) {
+      signal.throwIfAborted();
+      const offset = this.#hashedTo;
+      this.#add(offset, await this.#read(offset, Math.min(this.#chunkBytes, end - offset)));
+      onProgress?.(this.#hashedTo);
+    }
+  }
+
+  #add(offset: number, chunk: Uint8Array): void {
+    if (offset + chunk.byteLength <= this.#hashedTo) return;
+    this.#hash.update(chunk.subarray(this.#hashedTo - offset));
+    this.#hashedTo = offset + chunk.byteLength;
+  }
+
+  async #read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+    // A buffer of its own: the chunk before may still be on its way to the socket.
+    const chunk = new Uint8Array(length);
+    for (let done = 0; done < length;) {
+      const { bytesRead } = await this.#file.read(chunk, done, length - done, offset + done).catch((error: unknown) => {
+        throw fileError(this.#path, "read", error);
+      });
+      if (bytesRead === 0) throw this.#changed();
+      done += bytesRead;
+    }
+    return chunk;
+  }
+
+  #changed(): CliError {
+    return new CliError(
+      "mismatch",
+      `${this.#path} was changed while it was pushed: the stream was not sealed. Delete the stream, or push to another one`,
+    );
+  }
+}

@@ -1,0 +1,182 @@
+import { createHash } from "node:crypto";
+import { dataErrorOf } from "../client/index.ts";
+import type { SluiceClient, StreamInfo } from "../client/index.ts";
+import { DataError_Reason as Reason } from "../../gen/data/v1/data_pb.ts";
+import { CliError } from "./failure.ts";
+import { FileSource } from "./file-source.ts";
+import { formatSize, toHex } from "./format.ts";
+import type { ClientSession } from "./session.ts";
+import { findStream } from "./streams.ts";
+
+export interface PushFileOptions {
+  readonly stream: string;
+  readonly path: string;
+  /** Size of a record; an interrupted push goes on with the size it began with. */
+  readonly chunkBytes: number;
+  readonly seal: boolean;
+}
+
+/** Uploads a file, or the rest of it if an earlier push was interrupted. */
+export async function pushFile(session: ClientSession, options: PushFileOptions): Promise<void> {
+  const { client, signal } = session;
+  const { stream, path } = options;
+  // The file first: a wrong path needs no server.
+  await (await FileSource.open(path, options.chunkBytes)).close();
+  const info = await findStream(client, stream, signal);
+  const stored = info === undefined ? undefined : await firstHeaders(client, info, signal);
+  const source = await FileSource.open(path, Number(stored?.["chunk-bytes"] ?? options.chunkBytes));
+  try {
+    if (info?.sealed === true) {
+      await compareSealed(session, options, info, source);
+    } else {
+      if (info !== undefined && stored !== undefined) refuseOther(options, info, stored, source);
+      await upload(session, options, Number(info?.tail ?? 0n), source);
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+/** The headers of the first record; undefined if the stream is empty. */
+async function firstHeaders(
+  { data }: SluiceClient,
+  info: StreamInfo,
+  signal: AbortSignal,
+): Promise<Record<string, string> | undefined> {
+  if (info.head > 0n) {
+    throw new CliError(
+      "conflict",
+      `the beginning of stream "${info.name}" has been removed: push the file to another one`,
+    );
+  }
+  for await (const { headers } of data.read(info.name, { from: "head", maxRecords: 1, signal })) {
+    const chunkBytes = Number(headers["chunk-bytes"]);
+    if (headers["file-size"] === undefined || !(chunkBytes >= 1)) {
+      throw new CliError(
+        "conflict",
+        `stream "${info.name}" holds records that are no pushed file: push the file to another one`,
+      );
+    }
+    return headers;
+  }
+  return undefined;
+}
+
+/** Fails unless the stream holds the beginning of this very file. */
+function refuseOther(
+  { stream, path }: PushFileOptions,
+  { tail }: StreamInfo,
+  stored: Record<string, string>,
+  source: FileSource,
+): void {
+  const advice = `To start over, run \`sluice streams delete ${stream}\` first, or push to another stream`;
+  const { "file-name": name = "?", "file-size": size, "file-mtime-ns": mtime } = stored;
+  if (name !== source.headers["file-name"] || size !== source.headers["file-size"]) {
+    throw new CliError(
+      "conflict",
+      `stream "${stream}" holds the beginning of another file, ${name} of ${size} bytes; ${path} has ${source.size}. ${advice}`,
+    );
+  }
+  if (mtime !== source.headers["file-mtime-ns"] || Number(tail) > source.chunkCount) {
+    throw new CliError(
+      "conflict",
+      `${path} has been changed since an earlier push of it to stream "${stream}" was interrupted. ${advice}`,
+    );
+  }
+}
+
+async function compareSealed(
+  { out, signal }: ClientSession,
+  options: PushFileOptions,
+  info: StreamInfo,
+  source: FileSource,
+): Promise<void> {
+  const { stream, path } = options;
+  const comparable = info.sha256.length > 0 && info.sha256FirstSeq === 0n;
+  const progress = out.progress("comparing", source.size);
+  const sha256 = await source.sha256(signal, progress.update).finally(progress.stop);
+  if (!comparable || !Buffer.from(info.sha256).equals(sha256)) {
+    const what = comparable ? "another file" : "records without a checksum";
+    throw new CliError("conflict", `stream "${stream}" is sealed, and holds ${what}: push ${path} to another stream`);
+  }
+  await out.result(`${path} is in ${stream} already, whole and sealed: nothing to do`, {
+    ...summary(options, source, Number(info.tail)),
+    sealed: true,
+    sha256: toHex(sha256),
+    alreadyPushed: true,
+  });
+}
+
+async function upload(
+  session: ClientSession,
+  options: PushFileOptions,
+  resumedAt: number,
+  source: FileSource,
+): Promise<void> {
+  const { client, out, signal } = session;
+  const { stream, path, seal } = options;
+  const startMs = performance.now();
+  const startBytes = source.offsetOf(resumedAt);
+  if (resumedAt > 0) out.note(`going on where an earlier push stopped, at ${formatSize(startBytes)}`);
+  const progress = out.progress(path, source.size, startBytes);
+  try {
+    await client.data.upload(
+      stream,
+      async function* (fromSeq) {
+        let index = Number(fromSeq);
+        for await (const data of source.chunks(index, signal)) {
+          yield { data, ...(index === 0 ? { headers: source.headers } : {}) };
+          progress.update(source.offsetOf(++index));
+        }
+      },
+      {
+        createIfMissing: true,
+        producerId: producerOf(stream, source),
+        signal,
+        onRetry: out.retry,
+        ...(seal ? { seal: { sha256: () => source.sha256(signal) } } : {}),
+      },
+    );
+  } catch (error) {
+    if (signal.aborted) {
+      throw new CliError("interrupted", "interrupted: run the same command again to go on where it stopped");
+    }
+    if (!(await finishedElsewhere(session, options, error, source))) throw error;
+  } finally {
+    progress.stop();
+  }
+  // Without a seal the checksum is not asked for, so a change of the file would go unseen.
+  const sha256 = toHex(await source.sha256(signal));
+  const seconds = (performance.now() - startMs) / 1000;
+  const rate = formatSize((source.size - startBytes) / Math.max(0.001, seconds));
+  await out.result(
+    `pushed ${path} to ${stream}: ${formatSize(source.size)} in ${seconds.toFixed(1)} s (${rate}/s), ${seal ? "sealed" : "not sealed"}
+sha256 ${sha256}`,
+    { ...summary(options, source, source.chunkCount), sealed: seal, sha256, resumedAtByte: startBytes, seconds },
+  );
+}
+
+/** Whether another push of the same file was faster: then there is nothing left to do. */
+async function finishedElsewhere(
+  { client, signal }: ClientSession,
+  { stream }: PushFileOptions,
+  error: unknown,
+  source: FileSource,
+): Promise<boolean> {
+  const reason = dataErrorOf(error)?.reason;
+  if (reason !== Reason.STREAM_SEALED && reason !== Reason.SEQ_MISMATCH) return false;
+  const info = await findStream(client, stream, signal);
+  return info?.sealed === true && Buffer.from(info.sha256).equals(await source.sha256(signal));
+}
+
+/** The same for every push of the same file to the same stream, so that none stores a chunk twice. */
+function producerOf(stream: string, { headers }: FileSource): string {
+  const identity = createHash("sha256")
+    .update(JSON.stringify([stream, headers]))
+    .digest("hex");
+  return `push-${identity.slice(0, 32)}`;
+}
+
+function summary({ stream, path }: PushFileOptions, { size }: FileSource, records: number) {
+  return { stream, file: path, bytes: size, records };
+}

@@ -1,0 +1,133 @@
+import type { Command } from "commander";
+import { readFile } from "node:fs/promises";
+import { createSluiceClient } from "../client/index.ts";
+import type { SluiceClient } from "../client/index.ts";
+import { clientOptions, isLoopback, parseOptions, sampleToken } from "../config.ts";
+import type { ClientConfig } from "../config.ts";
+import { exitCodes } from "./exit-codes.ts";
+import type { ExitName } from "./exit-codes.ts";
+import { CliError, failureOf, fileError, systemCode } from "./failure.ts";
+import { Interrupted, onInterrupt } from "./interrupt.ts";
+import { addOptions } from "./options.ts";
+import type { Flags } from "./options.ts";
+import { Output } from "./output.ts";
+
+/** What a command has at hand while it runs. */
+export interface Session {
+  readonly out: Output;
+  /** The command's own arguments, in order; an omitted one is undefined. */
+  readonly args: readonly unknown[];
+  readonly flags: Flags;
+  /** Aborted with an `Interrupted` by Ctrl-C, SIGTERM, or when nobody reads the output any more. */
+  readonly signal: AbortSignal;
+}
+
+export interface ClientSession extends Session {
+  readonly client: SluiceClient;
+  readonly config: ClientConfig;
+}
+
+/** What a command's work comes to. Without an exit it is "ok" or, after a signal, that signal's. */
+type Work = Promise<ExitName | undefined | void>;
+
+/** Adds `--json`, which every command takes, and runs `work` with a session. */
+export function withSession(command: Command, work: (session: Session) => Work): Command {
+  return command.option("--json", "print JSON, one object a line").action(async () => {
+    await run(command, work);
+  });
+}
+
+/** As `withSession`, with a client for the server that the options name. */
+export function withClient(command: Command, work: (session: ClientSession) => Work): Command {
+  withSession(command, async (session) => {
+    const config = parseOptions(clientOptions, session.flags, process.env);
+    const client = await connect(config);
+    try {
+      return await work({ ...session, client, config });
+    } finally {
+      await client.close();
+    }
+  });
+  addOptions(command, "Connection:", clientOptions);
+  return command;
+}
+
+async function run(command: Command, work: (session: Session) => Work): Promise<void> {
+  const flags = command.opts<Flags>();
+  const { stdout, stderr } = process;
+  const ending = new AbortController();
+  const out = new Output({ json: flags["json"] === true, stdout, stderr, signal: ending.signal });
+  stdout.on("error", (error) => {
+    // That nobody reads any more, as in `| head`, is no failure.
+    ending.abort(
+      systemCode(error) === "EPIPE" ? new Interrupted("ok") : fileError("standard output", "written", error),
+    );
+  });
+  stderr.on("error", () => undefined);
+  const stopListening = onInterrupt(
+    (exit) => {
+      ending.abort(new Interrupted(exit));
+    },
+    (exit) => process.exit(exitCodes[exit].code),
+  );
+  let exit: ExitName;
+  try {
+    const chosen = await work({ out, args: command.processedArgs as unknown[], flags, signal: ending.signal });
+    if (chosen === undefined) ending.signal.throwIfAborted();
+    exit = chosen ?? "ok";
+  } catch (error) {
+    exit = report(error, ending.signal, out, flags);
+  } finally {
+    stopListening();
+  }
+  process.exitCode = exitCodes[exit].code;
+}
+
+function report(error: unknown, signal: AbortSignal, out: Output, flags: Flags): ExitName {
+  const reason: unknown = signal.aborted ? signal.reason : undefined;
+  // Whatever fails after a signal fails because of it; only a command's own sentence says more.
+  if (reason instanceof Interrupted) {
+    if (error instanceof CliError) out.failure(failureOf(error));
+    return reason.exit;
+  }
+  const cause = reason ?? error;
+  const url = flags["url"] ?? process.env[clientOptions.url.env];
+  const failure = failureOf(cause, typeof url === "string" && url !== "" ? url : clientOptions.url.default);
+  out.failure(failure);
+  if (/^(debug|trace)$/.test(process.env["SLUICE_LOG_LEVEL"] ?? "") && cause instanceof Error) {
+    out.note(cause.stack ?? "");
+  }
+  return failure.exit;
+}
+
+async function connect(config: ClientConfig): Promise<SluiceClient> {
+  const url = URL.canParse(config.url) ? new URL(config.url) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+    throw new CliError("usage", `--url must be a URL such as http://127.0.0.1:8080, not "${config.url}"`);
+  }
+  if (config.protocol === "grpc" && config.httpVersion === "1.1") {
+    throw new CliError("usage", "gRPC needs HTTP/2: leave --http-version 1.1 away, or use --protocol grpc-web");
+  }
+  const token = config.token ?? (isLoopback(url.hostname) ? sampleToken : "");
+  // Checked here, because what fails later would show the token.
+  if (!/^[\x21-\x7e]*$/.test(token)) {
+    throw new CliError(
+      "usage",
+      "the token has a character in it that no token can have: is there a blank or a line end?",
+    );
+  }
+  let ca: Buffer | undefined;
+  try {
+    ca = config.ca === undefined ? undefined : await readFile(config.ca);
+  } catch (error) {
+    throw fileError(config.ca ?? "", "read", error);
+  }
+  return createSluiceClient({
+    url: config.url,
+    protocol: config.protocol,
+    httpVersion: config.httpVersion,
+    ...(token === "" ? {} : { token }),
+    ...(ca === undefined ? {} : { ca }),
+    ...(config.timeout === 0 ? {} : { timeoutMs: config.timeout }),
+  });
+}
