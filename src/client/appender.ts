@@ -1,0 +1,302 @@
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Client } from "@connectrpc/connect";
+import { ExchangeRequestSchema } from "../../gen/data/v1/data_pb.ts";
+import type { DataService, ExchangeRequest, Record as RecordMessage } from "../../gen/data/v1/data_pb.ts";
+import { linkSignals, onAbort } from "../async/signals.ts";
+import { sizeOfMessages, toMessages } from "./records.ts";
+import type { RecordInit } from "./records.ts";
+import { Backoff } from "./retry.ts";
+import type { OnRetry, RetryOptions } from "./retry.ts";
+
+export interface AppenderOptions {
+  readonly createIfMissing?: boolean;
+  /** Who appends, unique in the stream. Default: a random one. */
+  readonly producerId?: string;
+  /** Default 0. */
+  readonly epoch?: bigint | number;
+  /** Store only if this is the tail. */
+  readonly expectedSeq?: bigint | number;
+  /** Batches that wait for their ack, beyond which `ready` waits. Default 64. */
+  readonly maxInFlightBatches?: number;
+  /** Their size in bytes, likewise. Default 4 MiB. */
+  readonly maxInFlightBytes?: number;
+  /** Ends the appender with its reason. */
+  readonly signal?: AbortSignal;
+  readonly onRetry?: OnRetry;
+  readonly retry?: Partial<RetryOptions>;
+}
+
+/** Where a batch was stored. */
+export interface Ack {
+  readonly firstSeq: bigint;
+  readonly nextSeq: bigint;
+  /** The batch had been stored by an earlier attempt. */
+  readonly duplicate: boolean;
+}
+
+/**
+ * Appends batches to a stream, many in flight, each stored exactly once: after a
+ * broken connection those without an ack are sent again, under the same numbers.
+ * After a failure that is final, everything pending and everything later fails with it.
+ */
+export interface Appender {
+  /** Resolves once the batch is durable. Call it again without waiting, but wait for `ready`. */
+  append(records: readonly RecordInit[]): Promise<Ack>;
+  /** Resolves when there is room for another batch. */
+  ready(): Promise<void>;
+  /** Ends the stream behind everything appended; with a SHA-256, only if the server finds it right. */
+  seal(sha256?: Uint8Array): Promise<Ack>;
+  /** Resolves when everything appended is durable. */
+  flush(): Promise<void>;
+  /** As `flush`, and ends the call. */
+  close(): Promise<void>;
+  /** Ends at once: what is pending fails. */
+  abort(reason?: unknown): void;
+}
+
+interface Entry {
+  readonly records: RecordMessage[];
+  readonly producerSeq: bigint;
+  readonly bytes: number;
+  readonly seal: { readonly sha256: Uint8Array } | undefined;
+  readonly resolve: (ack: Ack) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Waiter {
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+const MiB = 1024 * 1024;
+
+/** `fullDuplex` is false on HTTP/1.1 and in browsers: then batches go one at a time. */
+export function createAppender(
+  rpc: Client<typeof DataService>,
+  stream: string,
+  options: AppenderOptions,
+  fullDuplex: boolean,
+): Appender {
+  return new ResumingAppender(rpc, stream, options, fullDuplex);
+}
+
+class ResumingAppender implements Appender {
+  readonly #rpc: Client<typeof DataService>;
+  readonly #stream: string;
+  readonly #options: AppenderOptions;
+  readonly #fullDuplex: boolean;
+  readonly #producer: { id: string; epoch: bigint };
+  readonly #ending = linkSignals();
+  readonly #backoff: Backoff;
+  readonly #stopListening: () => void;
+  /** Without an ack, in order. */
+  readonly #pending: Entry[] = [];
+  #pendingBytes = 0;
+  #nextProducerSeq = 0n;
+  #state: "open" | "closing" | "closed" = "open";
+  #failure: { error: unknown } | undefined;
+  #running: Promise<void> | undefined;
+  /** Wakes whoever waits in `#change`. */
+  #wake: (() => void) | undefined;
+  #waitingForRoom: Waiter[] = [];
+  #waitingForFlush: Waiter[] = [];
+
+  constructor(rpc: Client<typeof DataService>, stream: string, options: AppenderOptions, fullDuplex: boolean) {
+    this.#rpc = rpc;
+    this.#stream = stream;
+    this.#options = options;
+    this.#fullDuplex = fullDuplex;
+    this.#producer = { id: options.producerId ?? crypto.randomUUID(), epoch: BigInt(options.epoch ?? 0) };
+    this.#backoff = new Backoff(options.retry, options.onRetry);
+    this.#stopListening =
+      options.signal === undefined
+        ? () => undefined
+        : onAbort(options.signal, (reason) => {
+            this.#fail(reason);
+          });
+  }
+
+  append(records: readonly RecordInit[]): Promise<Ack> {
+    if (records.length === 0) return Promise.reject(new TypeError("a batch needs at least one record"));
+    return this.#add(toMessages(records), undefined);
+  }
+
+  seal(sha256: Uint8Array = new Uint8Array()): Promise<Ack> {
+    return this.#add([], { sha256 });
+  }
+
+  ready(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error as Error);
+    if (this.#hasRoom()) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#waitingForRoom.push({ resolve, reject }));
+  }
+
+  flush(): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error as Error);
+    if (this.#pending.length === 0) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#waitingForFlush.push({ resolve, reject }));
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === "open") this.#state = "closing";
+    this.#wake?.();
+    await this.#running;
+    this.#state = "closed";
+    this.#stopListening();
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  abort(reason: unknown = new ConnectError("the appender was aborted", Code.Canceled)): void {
+    this.#fail(reason);
+  }
+
+  #add(records: RecordMessage[], seal: Entry["seal"]): Promise<Ack> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error as Error);
+    if (this.#state !== "open") return Promise.reject(new TypeError("the appender is closed"));
+    const bytes = sizeOfMessages(records);
+    return new Promise((resolve, reject) => {
+      this.#pending.push({ records, producerSeq: this.#nextProducerSeq++, bytes, seal, resolve, reject });
+      this.#pendingBytes += bytes;
+      this.#wake?.();
+      this.#running ??= this.#run();
+    });
+  }
+
+  #hasRoom(): boolean {
+    const { maxInFlightBatches = 64, maxInFlightBytes = 4 * MiB } = this.#options;
+    return this.#pending.length < maxInFlightBatches && this.#pendingBytes < maxInFlightBytes;
+  }
+
+  /** Sends what is pending, with as many calls as it takes, until the appender is closed. */
+  async #run(): Promise<void> {
+    while (this.#failure === undefined) {
+      if (this.#pending.length === 0) {
+        if (this.#state !== "open") return;
+        await this.#change();
+        continue;
+      }
+      try {
+        await (this.#fullDuplex ? this.#exchange() : this.#appendOne());
+      } catch (error) {
+        // A call that ends while nothing is pending, as an idle one does after a while, has cost nothing.
+        if (this.#pending.length === 0) continue;
+        await this.#backoff.wait(error, this.#ending.signal).catch((final: unknown) => {
+          this.#fail(final);
+        });
+      }
+    }
+  }
+
+  /** One call: sends everything pending from the first on, and what comes, and takes the acks. */
+  async #exchange(): Promise<void> {
+    const call = linkSignals(this.#ending.signal);
+    try {
+      for await (const { message } of this.#rpc.exchange(this.#requests(call.signal), { signal: call.signal })) {
+        if (message.case === "ack") this.#acked(message.value);
+      }
+      if (this.#pending.length > 0) throw new ConnectError("the server ended the call early", Code.Unavailable);
+    } finally {
+      call.abort();
+      this.#wake?.();
+    }
+  }
+
+  async *#requests(signal: AbortSignal): AsyncGenerator<ExchangeRequest, void, undefined> {
+    yield create(ExchangeRequestSchema, {
+      message: {
+        case: "open",
+        value: {
+          stream: this.#stream,
+          createIfMissing: this.#options.createIfMissing ?? false,
+          producer: this.#producer,
+          ...this.#expected(this.#pending[0]),
+        },
+      },
+    });
+    // By number, because acks take entries away at the front.
+    let next = this.#pending[0]?.producerSeq ?? this.#nextProducerSeq;
+    while (!signal.aborted) {
+      const entry = this.#pending[Number(next - (this.#pending[0]?.producerSeq ?? next))];
+      if (entry !== undefined) {
+        next++;
+        const { records, producerSeq, seal } = entry;
+        yield create(ExchangeRequestSchema, {
+          message: {
+            case: "append",
+            value: {
+              records,
+              producerSeq,
+              ...(seal === undefined ? {} : { seal: true, sha256: seal.sha256 as Uint8Array<ArrayBuffer> }),
+            },
+          },
+        });
+      } else if (this.#pending.length === 0 && this.#state !== "open") {
+        return;
+      } else {
+        await this.#change();
+      }
+    }
+  }
+
+  /** Waits for more to send, an ack, or the end. There is one waiter: the loop, or the call that it makes. */
+  async #change(): Promise<void> {
+    await new Promise<void>((resolve) => (this.#wake = resolve));
+    this.#wake = undefined;
+  }
+
+  /** Without full duplex: one batch, one unary call. */
+  async #appendOne(): Promise<void> {
+    const [entry] = this.#pending;
+    if (entry === undefined) return;
+    const { records, producerSeq, seal } = entry;
+    const { signal } = this.#ending;
+    if (seal !== undefined) {
+      const sha256 = seal.sha256 as Uint8Array<ArrayBuffer>;
+      const { stream } = await this.#rpc.sealStream({ name: this.#stream, sha256 }, { signal });
+      const tail = stream?.tail ?? 0n;
+      this.#acked({ firstSeq: tail, nextSeq: tail, duplicate: false });
+      return;
+    }
+    const ack = await this.#rpc.append(
+      {
+        stream: this.#stream,
+        records,
+        createIfMissing: this.#options.createIfMissing ?? false,
+        producer: this.#producer,
+        producerSeq,
+        ...this.#expected(entry),
+      },
+      { signal },
+    );
+    this.#acked(ack);
+  }
+
+  /** What the caller expects holds for the first batch; that the others follow it is the producer's numbers' work. */
+  #expected(entry: Entry | undefined): { expectedSeq?: bigint } {
+    const { expectedSeq } = this.#options;
+    return expectedSeq === undefined || entry?.producerSeq !== 0n ? {} : { expectedSeq: BigInt(expectedSeq) };
+  }
+
+  #acked({ firstSeq, nextSeq, duplicate }: Ack): void {
+    const entry = this.#pending.shift();
+    if (entry === undefined) throw new ConnectError("the server acked what was not sent", Code.Internal);
+    this.#backoff.reset();
+    this.#pendingBytes -= entry.bytes;
+    entry.resolve({ firstSeq, nextSeq, duplicate });
+    while (this.#hasRoom() && this.#waitingForRoom.length > 0) this.#waitingForRoom.shift()?.resolve();
+    if (this.#pending.length > 0) return;
+    for (const { resolve } of this.#waitingForFlush.splice(0)) resolve();
+    this.#wake?.();
+  }
+
+  #fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = { error };
+    for (const { reject } of this.#pending.splice(0)) reject(error);
+    for (const { reject } of [...this.#waitingForRoom.splice(0), ...this.#waitingForFlush.splice(0)]) reject(error);
+    this.#pendingBytes = 0;
+    this.#ending.abort(error);
+    this.#wake?.();
+  }
+}

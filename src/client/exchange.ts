@@ -1,0 +1,149 @@
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Client } from "@connectrpc/connect";
+import { ExchangeRequestSchema } from "../../gen/data/v1/data_pb.ts";
+import type { DataService, ExchangeRequest, ExchangeRequest_Read } from "../../gen/data/v1/data_pb.ts";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { ExchangeRequest_ReadSchema } from "../../gen/data/v1/data_pb.ts";
+import { BoundedQueue } from "../async/queue.ts";
+import { linkSignals } from "../async/signals.ts";
+import type { Ack } from "./appender.ts";
+import { fromBatch, toFrom, toMessages } from "./records.ts";
+import type { ReadFrom, ReadRecord, RecordInit } from "./records.ts";
+
+export interface ExchangeOptions {
+  readonly createIfMissing?: boolean;
+  /** With it, each batch is numbered; a repeat by another call with the same id is stored once. */
+  readonly producerId?: string;
+  /** What to read on the same call. Default: nothing. */
+  readonly read?: {
+    readonly from?: ReadFrom;
+    /** Whether to wait for more records at the tail. Default: true. */
+    readonly follow?: boolean;
+    /** Milliseconds, at least 1,000. Default: the server's. */
+    readonly heartbeatIntervalMs?: number;
+  };
+  readonly signal?: AbortSignal;
+}
+
+/** What the server says on an Exchange, besides acks. */
+export type ExchangeEvent =
+  | { readonly kind: "opened"; readonly tail: bigint }
+  | { readonly kind: "record"; readonly record: ReadRecord }
+  | { readonly kind: "caughtUp"; readonly tail: bigint }
+  | { readonly kind: "heartbeat"; readonly tail: bigint }
+  | { readonly kind: "sealed"; readonly tail: bigint };
+
+/**
+ * One bidi call that appends and reads, as a chat does. It does not go on by
+ * itself after a broken connection: `read` and `appender` do.
+ */
+export interface DataExchange {
+  /** Resolves once the records are durable. Events must be taken for it to make progress. */
+  send(records: readonly RecordInit[]): Promise<Ack>;
+  /** Ends with the call; fails if the call does. Leaving the loop cancels the call. */
+  readonly events: AsyncIterable<ExchangeEvent>;
+  /** Sends no more; a following read goes on. */
+  end(): void;
+  /** Cancels the call. */
+  close(): void;
+}
+
+/** Batches that wait to be sent, before `send` waits. */
+const maxUnsent = 64;
+
+/** Opens an Exchange. Needs HTTP/2. */
+export function openExchange(rpc: Client<typeof DataService>, stream: string, options: ExchangeOptions): DataExchange {
+  const call = linkSignals(options.signal);
+  const unsent = new BoundedQueue<ExchangeRequest>(maxUnsent);
+  const unacked: PromiseWithResolvers<Ack>[] = [];
+  const { producerId } = options;
+  let producerSeq = 0n;
+  let over: unknown;
+
+  async function* requests(): AsyncGenerator<ExchangeRequest, void, undefined> {
+    yield create(ExchangeRequestSchema, {
+      message: {
+        case: "open",
+        value: {
+          stream,
+          createIfMissing: options.createIfMissing ?? false,
+          ...(producerId === undefined ? {} : { producer: { id: producerId } }),
+          ...(options.read === undefined ? {} : { read: toRead(options.read) }),
+        },
+      },
+    });
+    yield* unsent;
+  }
+
+  function finish(error: unknown): void {
+    over ??= error;
+    unsent.fail(error instanceof Error ? error : new Error("the exchange is over", { cause: error }));
+    for (const { reject } of unacked.splice(0)) reject(error);
+  }
+
+  async function* events(): AsyncGenerator<ExchangeEvent, void, undefined> {
+    try {
+      for await (const { message } of rpc.exchange(requests(), { signal: call.signal })) {
+        switch (message.case) {
+          case "ack":
+            unacked.shift()?.resolve(message.value);
+            break;
+          case "batch":
+            for (const record of fromBatch(message.value)) yield { kind: "record", record };
+            break;
+          case undefined:
+            break;
+          default:
+            yield { kind: message.case, tail: message.value.tail };
+        }
+      }
+      finish(new ConnectError("the call has ended", Code.Canceled));
+    } catch (error) {
+      finish(error);
+      throw error;
+    } finally {
+      call.abort();
+      finish(new ConnectError("the exchange was left", Code.Canceled));
+    }
+  }
+
+  return {
+    async send(records) {
+      if (over !== undefined) throw over;
+      const ack = Promise.withResolvers<Ack>();
+      unacked.push(ack);
+      // Whoever waits for the ack gets its failure; nobody needs to.
+      ack.promise.catch(() => undefined);
+      await unsent.push(
+        create(ExchangeRequestSchema, {
+          message: {
+            case: "append",
+            value: {
+              records: toMessages(records),
+              ...(producerId === undefined ? {} : { producerSeq: producerSeq++ }),
+            },
+          },
+        }),
+      );
+      return ack.promise;
+    },
+    events: events(),
+    end: () => {
+      unsent.end();
+    },
+    close: () => {
+      call.abort(new ConnectError("the exchange was closed", Code.Canceled));
+    },
+  };
+}
+
+function toRead(read: NonNullable<ExchangeOptions["read"]>): MessageInitShape<typeof ExchangeRequest_ReadSchema> {
+  const { from, follow = true, heartbeatIntervalMs } = read;
+  return {
+    from: toFrom(from) as ExchangeRequest_Read["from"],
+    follow,
+    ...(heartbeatIntervalMs === undefined ? {} : { heartbeatInterval: durationFromMs(heartbeatIntervalMs) }),
+  };
+}

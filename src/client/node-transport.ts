@@ -1,0 +1,62 @@
+import type { Interceptor, Transport } from "@connectrpc/connect";
+import {
+  Http2SessionManager,
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+} from "@connectrpc/connect-node";
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+
+export interface NodeTransportOptions {
+  readonly url: string;
+  /** PEM, to trust for https instead of the system's CAs. */
+  readonly ca?: string | Uint8Array;
+  readonly protocol: "connect" | "grpc" | "grpc-web";
+  readonly httpVersion: "1.1" | "2";
+  readonly timeoutMs?: number;
+  readonly interceptors: Interceptor[];
+  /** Largest message that is read, in bytes. */
+  readonly readMaxBytes: number;
+}
+
+/** How often an idle HTTP/2 connection with open calls is checked, in milliseconds. */
+const pingIntervalMs = 30_000;
+/** How long the answer to that may take, in milliseconds. */
+const pingTimeoutMs = 10_000;
+
+/** A transport with connections of its own, and how to end them. */
+export function createNodeTransport(options: NodeTransportOptions): { transport: Transport; close: () => void } {
+  const { url, ca, protocol, httpVersion, timeoutMs } = options;
+  const tls = ca === undefined ? {} : { ca: typeof ca === "string" ? ca : Buffer.from(ca) };
+  const common = {
+    baseUrl: url,
+    interceptors: options.interceptors,
+    readMaxBytes: options.readMaxBytes,
+    // A server that compresses streams moves a fraction of the messages: see README.
+    acceptCompression: [],
+    ...(timeoutMs === undefined ? {} : { defaultTimeoutMs: timeoutMs }),
+  };
+  if (httpVersion === "1.1") {
+    if (protocol === "grpc") throw new TypeError('gRPC needs HTTP/2: use httpVersion "2", or protocol "grpc-web"');
+    const agent = url.startsWith("https:")
+      ? new HttpsAgent({ keepAlive: true, ...tls })
+      : new HttpAgent({ keepAlive: true });
+    const http1 = { ...common, httpVersion: "1.1" as const, nodeOptions: { agent, ...tls } };
+    return {
+      transport: protocol === "connect" ? createConnectTransport(http1) : createGrpcWebTransport(http1),
+      close: () => {
+        agent.destroy();
+      },
+    };
+  }
+  const sessionManager = new Http2SessionManager(url, { pingIntervalMs, pingTimeoutMs }, tls);
+  const http2 = { ...common, httpVersion: "2" as const, sessionManager };
+  const create = { connect: createConnectTransport, grpc: createGrpcTransport, "grpc-web": createGrpcWebTransport };
+  return {
+    transport: create[protocol](http2),
+    close: () => {
+      sessionManager.abort();
+    },
+  };
+}

@@ -1,0 +1,79 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { sleep } from "../async/signals.ts";
+
+/** How a client goes on after a broken connection. */
+export interface RetryOptions {
+  /** Attempts in a row without any progress, after which the failure is final. Default 10. */
+  readonly attempts: number;
+  /** Upper bound of the first wait, in milliseconds; it doubles with each attempt. Default 100. */
+  readonly baseDelayMs: number;
+  /** Upper bound of every wait, in milliseconds. Default 5,000. */
+  readonly maxDelayMs: number;
+}
+
+/** Told before each wait. */
+export type OnRetry = (error: ConnectError, attempt: number, delayMs: number) => void;
+
+export const defaultRetry: RetryOptions = { attempts: 10, baseDelayMs: 100, maxDelayMs: 5000 };
+
+/** Codes with which a transport reports that it broke; from a server they would be an answer. */
+const brokenCodes: ReadonlySet<Code> = new Set([
+  Code.Unavailable,
+  Code.Aborted,
+  Code.Unknown,
+  Code.Internal,
+  Code.DataLoss,
+  // A truncated message, or end of stream.
+  Code.InvalidArgument,
+  // RST_STREAM with CANCEL or ENHANCE_YOUR_CALM, which a proxy or a closing server sends.
+  Code.Canceled,
+  Code.ResourceExhausted,
+]);
+
+/** System error codes that no second attempt changes. */
+const finalCause = /CERT|SELF_SIGNED|VERIFY|ERR_TLS|ERR_SSL|ERR_INVALID|EPROTO/;
+
+/** Whether the connection broke, rather than the server refused. */
+export function isBroken(error: ConnectError): boolean {
+  // Of a server's own answers only this one says: try again.
+  if (error.isWireError) return error.code === Code.Unavailable;
+  return brokenCodes.has(error.code) && !finalCause.test(causeCode(error));
+}
+
+/** The system's code behind an error, such as ECONNREFUSED; empty if there is none. */
+export function causeCode(error: unknown): string {
+  for (let depth = 0, at = error; depth < 5 && at instanceof Error; depth++, at = at.cause) {
+    const code: unknown = "code" in at ? at.code : undefined;
+    if (typeof code === "string") return code;
+  }
+  return "";
+}
+
+/** Counts attempts, and waits between them, each time longer, with full jitter. */
+export class Backoff {
+  readonly #options: RetryOptions;
+  readonly #onRetry: OnRetry | undefined;
+  #attempt = 0;
+
+  constructor(options: Partial<RetryOptions> | undefined, onRetry: OnRetry | undefined) {
+    this.#options = { ...defaultRetry, ...options };
+    this.#onRetry = onRetry;
+  }
+
+  /** There was progress: the next failure is a first one again. */
+  reset(): void {
+    this.#attempt = 0;
+  }
+
+  /** Waits for the next attempt. Rethrows the error if it is final, or the attempts are used up. */
+  async wait(error: unknown, signal: AbortSignal | undefined): Promise<void> {
+    const failure = ConnectError.from(error);
+    if (signal?.aborted === true || !isBroken(failure) || this.#attempt >= this.#options.attempts) throw error;
+    const { baseDelayMs, maxDelayMs } = this.#options;
+    // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ("full jitter")
+    const delayMs = Math.random() * Math.min(maxDelayMs, baseDelayMs * 2 ** this.#attempt);
+    this.#attempt++;
+    this.#onRetry?.(failure, this.#attempt, delayMs);
+    await sleep(delayMs, signal);
+  }
+}

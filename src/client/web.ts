@@ -1,0 +1,64 @@
+/** The typed client for browsers: unary calls and server streaming, over fetch. */
+import { createClient } from "@connectrpc/connect";
+import type { Client, Interceptor } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
+import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { cancelOnReturn } from "./cancel-on-return.ts";
+import { createDataClient } from "./data-client.ts";
+import type { DataClient } from "./data-client.ts";
+import type { RetryOptions } from "./retry.ts";
+import { createTokenInterceptor } from "./token-interceptor.ts";
+import type { TokenSource } from "./token-interceptor.ts";
+
+export type { Ack, Appender, AppenderOptions } from "./appender.ts";
+export type { AppendOptions, CreateStreamOptions, DataClient, StreamInfo } from "./data-client.ts";
+export { dataErrorOf, describeError } from "./errors.ts";
+export type { ReadOptions } from "./read.ts";
+export type { ReadFrom, ReadRecord, RecordInit } from "./records.ts";
+export type { OnRetry, RetryOptions } from "./retry.ts";
+export type { TokenSource } from "./token-interceptor.ts";
+
+export interface SluiceWebClientOptions {
+  /** Such as `https://sluice.example.com`. The server must list the page's origin in --cors-origins. */
+  readonly url: string;
+  readonly token?: TokenSource;
+  /** Default "connect". */
+  readonly protocol?: "connect" | "grpc-web";
+  /** Deadline of each call, in milliseconds. Default: none. */
+  readonly timeoutMs?: number;
+  readonly retry?: Partial<RetryOptions>;
+  readonly interceptors?: readonly Interceptor[];
+  /** Default: the page's own. */
+  readonly fetch?: typeof globalThis.fetch;
+}
+
+/**
+ * What works over fetch. Client streaming and bidi need what no browser's fetch
+ * has; `data.append` and `data.appender` take their place for appends.
+ */
+export interface SluiceWebClient {
+  readonly greet: Pick<Client<typeof GreetService>, "greet" | "greetRepeatedly">;
+  readonly health: Client<typeof Health>;
+  readonly data: Omit<DataClient, "upload" | "exchange">;
+}
+
+export function createSluiceWebClient(options: SluiceWebClientOptions): SluiceWebClient {
+  const { url, token, protocol = "connect", timeoutMs, retry, fetch } = options;
+  const create = protocol === "connect" ? createConnectTransport : createGrpcWebTransport;
+  const transport = create({
+    baseUrl: url,
+    interceptors: [
+      ...(options.interceptors ?? []),
+      cancelOnReturn,
+      ...(token === undefined ? [] : [createTokenInterceptor(token)]),
+    ],
+    ...(timeoutMs === undefined ? {} : { defaultTimeoutMs: timeoutMs }),
+    ...(fetch === undefined ? {} : { fetch }),
+  });
+  return {
+    greet: createClient(GreetService, transport),
+    health: createClient(Health, transport),
+    data: createDataClient(transport, { fullDuplex: false, ...(retry === undefined ? {} : { retry }) }),
+  };
+}
