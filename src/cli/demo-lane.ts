@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { SluiceClient } from "../client/index.ts";
-import { toHex } from "./format.ts";
+import { toText } from "./records.ts";
 
 /** What a demo sends: real bytes and real lines, whatever they are. */
 export interface DemoData {
@@ -121,8 +121,10 @@ async function upload({ client, prefix, signal }: DemoLane, { file }: DemoData):
     },
     { createIfMissing: true, producerId: "demo", seal: { sha256: () => new Uint8Array(sha256) }, signal },
   );
-  const right = response.sealed && Number(response.bytes) === file.byteLength;
-  return { messages: Math.ceil(file.byteLength / chunkBytes) + 1, bytes: file.byteLength, right };
+  const chunks = Math.ceil(file.byteLength / chunkBytes);
+  const right = response.sealed && Number(response.tail) === chunks && sha256.equals(response.sha256);
+  // The opening, the chunks, the seal, and the answer.
+  return { messages: chunks + 3, bytes: file.byteLength, right };
 }
 
 /** Reads what `upload` stored. */
@@ -135,6 +137,48 @@ async function read({ client, prefix, signal }: DemoLane, { file }: DemoData): P
     bytes += data.byteLength;
     messages++;
   }
-  const right = hash.digest("hex") === toHex(createHash("sha256").update(file).digest());
+  const right = hash.digest().equals(createHash("sha256").update(file).digest());
   return { messages, bytes, right };
+}
+
+/** Batches go up without waiting for their acks, and every line comes back on the same call. */
+async function exchange({ client, prefix, signal }: DemoLane, { lines }: DemoData): Promise<Outcome> {
+  const call = client.data.exchange(`${prefix}/exchange`, { createIfMissing: true, read: { from: "head" }, signal });
+  const seen: string[] = [];
+  let sent = 0;
+  let acked = 0;
+  let bytes = 0;
+  const finished = (): boolean => seen.length === lines.length && acked === sent;
+  for (let at = 0; at < lines.length; at += batchLines) {
+    const records = lines.slice(at, at + batchLines).map((data) => ({ data }));
+    sent++;
+    bytes += 2 * sizeOf(records);
+    call.send(records).then(
+      () => {
+        acked++;
+        // The last ack may come behind the last record.
+        if (finished()) call.close();
+      },
+      // A failure ends the call, and is thrown below.
+      () => undefined,
+    );
+  }
+  try {
+    for await (const event of call.events) {
+      if (event.kind === "record") seen.push(toText(event.record.data));
+      if (finished()) break;
+    }
+  } catch (error) {
+    if (!finished()) throw error;
+  }
+  return { messages: 2 * sent + seen.length, bytes, right: seen.join("\n") === lines.join("\n") };
+}
+
+function sizeOf(records: readonly { data: string }[]): number {
+  return records.reduce((sum, { data }) => sum + Buffer.byteLength(data), 0);
+}
+
+// eslint-disable-next-line @typescript-eslint/require-await -- the stubs take an async iterable
+async function* requests(names: readonly string[]): AsyncGenerator<{ name: string }, void, undefined> {
+  for (const name of names) yield { name };
 }

@@ -14,6 +14,9 @@ import { exitCodes, exitCodesHelp } from "./exit-codes.ts";
 
 /** Runs `sluice` with the process's arguments, and ends the process. */
 export async function main(argv: readonly string[]): Promise<void> {
+  // Commands report what they cannot write; of --help and the like, nobody is left to be told.
+  process.stdout.on("error", () => undefined);
+  process.stderr.on("error", () => undefined);
   try {
     await createProgram(argv.includes("--json")).parseAsync(argv);
   } catch (error) {

@@ -63,7 +63,6 @@ async function run(command: Command, work: (session: Session) => Work): Promise<
       systemCode(error) === "EPIPE" ? new Interrupted("ok") : fileError("standard output", "written", error),
     );
   });
-  stderr.on("error", () => undefined);
   const stopListening = onInterrupt(
     (exit) => {
       ending.abort(new Interrupted(exit));

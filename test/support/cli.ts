@@ -30,6 +30,7 @@ export interface CliProcess {
   /** What it has printed so far. */
   readonly stdout: string;
   readonly stderr: string;
+  readonly ended: boolean;
   write(text: string): void;
   /** Ends its standard input. */
   end(): void;
@@ -78,6 +79,9 @@ function launch(args: readonly string[], options: CliOptions): CliProcess {
     },
     get stderr() {
       return stderr;
+    },
+    get ended() {
+      return child.exitCode !== null || child.signalCode !== null;
     },
     write: (line) => child.stdin.write(line),
     end: () => child.stdin.end(),
