@@ -1,10 +1,10 @@
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { createClient } from "@connectrpc/connect";
 import type { CallOptions, Client, Transport } from "@connectrpc/connect";
 import { DataService } from "../../gen/data/v1/data_pb.ts";
 import type { AppendResponse, Stream } from "../../gen/data/v1/data_pb.ts";
 import { createAppender } from "./appender.ts";
 import type { Appender, AppenderOptions } from "./appender.ts";
+import { createCancellingClient } from "./cancelling-client.ts";
 import { openExchange } from "./exchange.ts";
 import type { DataExchange, ExchangeOptions } from "./exchange.ts";
 import { readRecords } from "./read.ts";
@@ -73,7 +73,7 @@ export interface DataClientOptions {
 }
 
 export function createDataClient(transport: Transport, { fullDuplex, retry = {} }: DataClientOptions): DataClient {
-  const rpc = createClient(DataService, transport);
+  const rpc = createCancellingClient(DataService, transport);
   return {
     rpc,
     async createStream(name, { retention, ...options } = {}) {

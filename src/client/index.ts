@@ -1,10 +1,10 @@
 /** The typed client for Node. `sluice/web` is for browsers. */
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Client, Interceptor } from "@connectrpc/connect";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { linkSignals } from "../async/signals.ts";
-import { cancelOnReturn } from "./cancel-on-return.ts";
+import { createCancellingClient } from "./cancelling-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
 import { createNodeTransport } from "./node-transport.ts";
@@ -66,15 +66,14 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
     interceptors: [
       ...(options.interceptors ?? []),
       cancelWith(closing.signal),
-      cancelOnReturn,
       ...(token === undefined ? [] : [createTokenInterceptor(token)]),
     ],
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
     ...(ca === undefined ? {} : { ca }),
   });
   const client = {
-    greet: createClient(GreetService, transport),
-    health: createClient(Health, transport),
+    greet: createCancellingClient(GreetService, transport),
+    health: createCancellingClient(Health, transport),
     data: createDataClient(transport, { fullDuplex: httpVersion === "2", ...(retry === undefined ? {} : { retry }) }),
     close(): Promise<void> {
       closing.abort(new ConnectError("the client was closed", Code.Canceled));

@@ -56,10 +56,12 @@ export async function uploadRecords(
       reached = tail;
       // A failure of the source is the caller's: the call must not be tried again for it.
       let failure: { error: unknown } | undefined;
-      const requests = requestsFrom(name, tail, producer, records, options);
-      const guarded = guard(requests, (error) => (failure = { error }));
+      const failed = (error: unknown): void => {
+        failure = { error };
+      };
+      const requests = requestsFrom(name, tail, producer, guard(records(tail), failed), options, failed);
       try {
-        const response = await rpc.upload(guarded, signal === undefined ? {} : { signal });
+        const response = await rpc.upload(requests, signal === undefined ? {} : { signal });
         return { tail: response.nextSeq, sealed: response.sealed, sha256: response.sha256 };
       } catch (error) {
         throw failure === undefined ? error : new SourceError(failure.error);
@@ -82,32 +84,47 @@ async function* requestsFrom(
   stream: string,
   tail: bigint,
   producer: { id: string; epoch: bigint },
-  records: (fromSeq: bigint) => AsyncIterable<RecordInit>,
+  records: AsyncIterable<RecordInit>,
   options: UploadOptions,
+  failed: (error: unknown) => void,
 ): AsyncGenerator<UploadRequest, void, undefined> {
   const { createIfMissing = false, seal = false } = options;
   yield create(UploadRequestSchema, { message: { case: "open", value: { stream, createIfMissing, producer } } });
   // One record a batch, so that its number among the producer's batches is its seq.
   let producerSeq = tail;
-  for await (const record of records(tail)) {
+  for await (const record of records) {
     yield create(UploadRequestSchema, {
       message: { case: "append", value: { records: toMessages([record]), producerSeq: producerSeq++ } },
     });
   }
   if (seal === false) return;
-  const sha256 = seal === true ? new Uint8Array() : ((await seal.sha256()) as Uint8Array<ArrayBuffer>);
-  yield create(UploadRequestSchema, { message: { case: "append", value: { producerSeq, seal: true, sha256 } } });
-}
-
-async function* guard<T>(
-  items: AsyncGenerator<T, void, undefined>,
-  failed: (error: unknown) => void,
-): AsyncGenerator<T, void, undefined> {
+  let sha256 = new Uint8Array();
   try {
-    yield* items;
+    if (seal !== true) sha256 = (await seal.sha256()) as Uint8Array<ArrayBuffer>;
   } catch (error) {
     failed(error);
     throw error;
+  }
+  yield create(UploadRequestSchema, { message: { case: "append", value: { producerSeq, seal: true, sha256 } } });
+}
+
+/** Tells failures of the source from those that the transport throws into its requests. */
+async function* guard<T>(
+  items: AsyncIterable<T>,
+  failed: (error: unknown) => void,
+): AsyncGenerator<T, void, undefined> {
+  const it = items[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const result = await it.next().catch((error: unknown) => {
+        failed(error);
+        throw error;
+      });
+      if (result.done === true) return;
+      yield result.value;
+    }
+  } finally {
+    await it.return?.();
   }
 }
 

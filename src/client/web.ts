@@ -1,10 +1,9 @@
 /** The typed client for browsers: unary calls and server streaming, over fetch. */
-import { createClient } from "@connectrpc/connect";
 import type { Client, Interceptor } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
-import { cancelOnReturn } from "./cancel-on-return.ts";
+import { createCancellingClient } from "./cancelling-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
 import type { RetryOptions } from "./retry.ts";
@@ -48,17 +47,13 @@ export function createSluiceWebClient(options: SluiceWebClientOptions): SluiceWe
   const create = protocol === "connect" ? createConnectTransport : createGrpcWebTransport;
   const transport = create({
     baseUrl: url,
-    interceptors: [
-      ...(options.interceptors ?? []),
-      cancelOnReturn,
-      ...(token === undefined ? [] : [createTokenInterceptor(token)]),
-    ],
+    interceptors: [...(options.interceptors ?? []), ...(token === undefined ? [] : [createTokenInterceptor(token)])],
     ...(timeoutMs === undefined ? {} : { defaultTimeoutMs: timeoutMs }),
     ...(fetch === undefined ? {} : { fetch }),
   });
   return {
-    greet: createClient(GreetService, transport),
-    health: createClient(Health, transport),
+    greet: createCancellingClient(GreetService, transport),
+    health: createCancellingClient(Health, transport),
     data: createDataClient(transport, { fullDuplex: false, ...(retry === undefined ? {} : { retry }) }),
   };
 }

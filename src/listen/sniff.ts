@@ -13,21 +13,22 @@ const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
  * streams that are not sockets, and waits for the first bytes without a limit.
  */
 export function sniff(socket: Socket, decided: (protocol: "http1" | "http2") => void): () => void {
+  let seen = Buffer.alloc(0);
   const onReadable = (): void => {
     const chunk = socket.read() as Buffer | null;
     if (chunk === null) return;
-    const length = Math.min(chunk.length, preface.length);
-    const matches = chunk.subarray(0, length).equals(preface.subarray(0, length));
-    socket.unshift(chunk);
-    if (matches && length < preface.length) {
-      // `unshift` does not announce what it put back: wait for more than that.
-      return;
-    }
-    socket.off("readable", onReadable);
+    // Kept aside until it is enough: `unshift` would announce it at once, again and again.
+    seen = Buffer.concat([seen, chunk]);
+    const length = Math.min(seen.length, preface.length);
+    const matches = seen.subarray(0, length).equals(preface.subarray(0, length));
+    if (matches && length < preface.length) return;
+    stop();
+    socket.unshift(seen);
     decided(matches ? "http2" : "http1");
   };
-  socket.on("readable", onReadable);
-  return () => {
+  const stop = (): void => {
     socket.off("readable", onReadable);
   };
+  socket.on("readable", onReadable);
+  return stop;
 }

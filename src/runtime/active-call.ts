@@ -34,9 +34,9 @@ export class ActiveCall implements Call {
   /** Set by the gate, which is the first to see it. */
   context: HandlerContext | undefined;
   readonly #controller = new AbortController();
-  readonly #listeners: (() => void)[] = [];
+  readonly #listeners = new Set<() => void>();
   readonly #reset: () => void;
-  readonly #timers: NodeJS.Timeout[] = [];
+  readonly #timers = new Set<NodeJS.Timeout>();
   #lastActivity = performance.now();
   #closed = false;
 
@@ -62,6 +62,11 @@ export class ActiveCall implements Call {
     return this.#controller.signal;
   }
 
+  /** Whether the response is complete, or its stream gone. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   end(reason: Error): void {
     if (this.#closed || this.signal.aborted) return;
     this.error ??= ConnectError.from(reason);
@@ -69,9 +74,15 @@ export class ActiveCall implements Call {
     this.#controller.abort(reason);
   }
 
-  onClose(listener: () => void): void {
-    if (this.#closed) listener();
-    else this.#listeners.push(listener);
+  onClose(listener: () => void): () => void {
+    if (this.#closed) {
+      listener();
+      return () => undefined;
+    }
+    this.#listeners.add(listener);
+    return () => {
+      this.#listeners.delete(listener);
+    };
   }
 
   /** Some byte has passed. */
@@ -86,7 +97,8 @@ export class ActiveCall implements Call {
     for (const timer of this.#timers) clearTimeout(timer);
     if (reason !== undefined) this.error ??= reason;
     if (!this.signal.aborted) this.#controller.abort(reason);
-    for (const listener of this.#listeners.splice(0)) listener();
+    for (const listener of [...this.#listeners]) listener();
+    this.#listeners.clear();
   }
 
   #watchIdle(idleMs: number): void {
@@ -109,8 +121,16 @@ export class ActiveCall implements Call {
   #after(ms: number, run: () => void): void {
     const end = performance.now() + ms;
     const arm = (): void => {
-      const left = Math.ceil(end - performance.now());
-      this.#timers.push(setTimeout(left > maxTimerMs ? arm : run, Math.max(0, Math.min(left, maxTimerMs))).unref());
+      const left = Math.max(0, Math.ceil(end - performance.now()));
+      const timer = setTimeout(
+        () => {
+          this.#timers.delete(timer);
+          if (left > maxTimerMs) arm();
+          else run();
+        },
+        Math.min(left, maxTimerMs),
+      ).unref();
+      this.#timers.add(timer);
     };
     arm();
   }

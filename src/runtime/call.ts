@@ -21,8 +21,8 @@ export interface Call {
    * signal, and the peer gets it as the call's error.
    */
   end(reason: Error): void;
-  /** Runs when the call is over, whatever the outcome. */
-  onClose(listener: () => void): void;
+  /** Runs the listener when the call is over, whatever the outcome. Returns the cleanup. */
+  onClose(listener: () => void): () => void;
 }
 
 /** Set by the runtime on each RPC that came over a socket. */

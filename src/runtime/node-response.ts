@@ -37,9 +37,9 @@ export async function writeResponse(
         sendHead(res, response.status, response.header);
         call.bytesOut += chunk.value.byteLength;
         call.touch();
-        if (!(res.write as (chunk: Uint8Array) => boolean)(chunk.value) && !(await drained(res))) return;
+        if (!(res.write as (chunk: Uint8Array) => boolean)(chunk.value)) await drained(res, call);
         call.touch();
-        if (res.destroyed) return;
+        if (call.closed) return;
       }
     }
     sendHead(res, response.status, response.header);
@@ -86,20 +86,17 @@ export function finish(req: NodeRequest, res: NodeResponse): void {
   }
 }
 
-/** Waits until the peer has taken what was written; false if it is gone. */
-function drained(res: NodeResponse): Promise<boolean> {
+/** Waits until the peer has taken what was written, or the call is over. */
+function drained(res: NodeResponse, call: ActiveCall): Promise<void> {
   return new Promise((resolve) => {
-    if (res.destroyed) {
-      resolve(false);
-      return;
-    }
+    let cleanup = (): void => undefined;
     const done = (): void => {
       res.off("drain", done);
-      res.off("close", done);
-      resolve(!res.destroyed);
+      cleanup();
+      resolve();
     };
     res.on("drain", done);
-    res.on("close", done);
+    cleanup = call.onClose(done);
   });
 }
 
