@@ -1,5 +1,5 @@
 import { recordSize } from "./store.ts";
-import type { ReadOptions, StoredBatch } from "./store.ts";
+import type { ReadOptions, StoredBatch, StoredRecord } from "./store.ts";
 
 /** Cuts stored batches to what a read asked for. */
 export function slice(
@@ -26,11 +26,20 @@ export function slice(
       batches.push(
         whole
           ? batch
-          : { firstSeq: batch.firstSeq + begin, timeMs: batch.timeMs, records: batch.records.slice(begin, end) },
+          : {
+              firstSeq: batch.firstSeq + begin,
+              timeMs: batch.timeMs,
+              records: batch.records.slice(begin, end).map(detach),
+            },
       );
       nextSeq = batch.firstSeq + end;
     }
     if (end < batch.records.length || records >= maxRecords || bytes >= maxBytes) break;
   }
   return { batches, nextSeq };
+}
+
+/** A copy of its own, so that a part of a batch does not hold the whole in memory while a slow reader takes it. */
+function detach({ data, headers }: StoredRecord): StoredRecord {
+  return { data: Uint8Array.prototype.slice.call(data), headers };
 }

@@ -61,10 +61,12 @@ it(
           if (++acks === acksBefore(round)) enough.resolve();
         }
       });
+      // Observed from now on: the calls fail as soon as the server is killed.
+      const settled = Promise.allSettled(running);
       await within(60_000, "enough acks", enough.promise);
       server.kill("SIGKILL");
       expect(await within(10_000, "the exit", server.exited)).toBe("SIGKILL");
-      await within(30_000, "the end of the uploads", Promise.allSettled(running));
+      await within(30_000, "the end of the uploads", settled);
       made.close();
       ackedInAll += acks;
     }
