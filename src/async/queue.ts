@@ -28,12 +28,9 @@ export class BoundedQueue<T> implements AsyncIterable<T> {
     if (this.#state.kind === "ended") throw new Error("the queue has ended");
     this.#items.push(item);
     this.#wakeConsumer?.();
-    while (this.#items.length >= this.#capacity && this.#state.kind === "open") {
-      await this.#room(signal);
+    while (this.#items.length >= this.#capacity) {
+      if (!(await this.#room(signal))) return;
     }
-    // TypeScript does not see that the state may have changed while waiting.
-    const state = this.#state as { kind: string; error?: Error };
-    if (state.kind === "failed") throw state.error ?? new Error("the queue has failed");
   }
 
   /** No more items; the consumer ends after those that wait. */
@@ -71,12 +68,20 @@ export class BoundedQueue<T> implements AsyncIterable<T> {
     }
   }
 
-  #room(signal: AbortSignal | undefined): Promise<void> {
+  /** Waits until an item has been taken; false if the queue has ended, and fails if it has failed. */
+  #room(signal: AbortSignal | undefined): Promise<boolean> {
     return new Promise((resolve, reject) => {
-      const cleanup = signal === undefined ? () => undefined : onAbort(signal, reject);
-      this.#wakeProducers.push(() => {
+      let cleanup = (): void => undefined;
+      const wake = (): void => {
         cleanup();
-        resolve();
+        if (this.#state.kind === "failed") reject(this.#state.error);
+        else resolve(this.#state.kind === "open");
+      };
+      this.#wakeProducers.push(wake);
+      if (signal === undefined) return;
+      cleanup = onAbort(signal, (reason) => {
+        this.#wakeProducers = this.#wakeProducers.filter((other) => other !== wake);
+        reject(reason);
       });
     });
   }

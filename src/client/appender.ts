@@ -127,13 +127,13 @@ class ResumingAppender implements Appender {
   }
 
   ready(): Promise<void> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure.error as Error);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
     if (this.#hasRoom()) return Promise.resolve();
     return new Promise((resolve, reject) => this.#waitingForRoom.push({ resolve, reject }));
   }
 
   flush(): Promise<void> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure.error as Error);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
     if (this.#pending.length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => this.#waitingForFlush.push({ resolve, reject }));
   }
@@ -152,7 +152,7 @@ class ResumingAppender implements Appender {
   }
 
   #add(records: RecordMessage[], seal: Entry["seal"]): Promise<Ack> {
-    if (this.#failure !== undefined) return Promise.reject(this.#failure.error as Error);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
     if (this.#state !== "open") return Promise.reject(new TypeError("the appender is closed"));
     const bytes = sizeOfMessages(records);
     return new Promise((resolve, reject) => {
@@ -227,7 +227,7 @@ class ResumingAppender implements Appender {
             value: {
               records,
               producerSeq,
-              ...(seal === undefined ? {} : { seal: true, sha256: seal.sha256 as Uint8Array<ArrayBuffer> }),
+              ...(seal === undefined ? {} : { seal: true, sha256: seal.sha256 }),
             },
           },
         });

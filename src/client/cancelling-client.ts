@@ -49,7 +49,7 @@ function cancelOnReturn(stub: Stub, request: unknown, options: CallOptions = {})
         },
         throw(error?: unknown) {
           leave();
-          return Promise.reject(error as Error);
+          return Promise.reject(error);
         },
       };
     },

@@ -3,9 +3,9 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Client } from "@connectrpc/connect";
 import { ExchangeRequestSchema } from "../../gen/data/v1/data_pb.ts";
-import type { DataService, ExchangeRequest, ExchangeRequest_Read } from "../../gen/data/v1/data_pb.ts";
+import type { DataService, ExchangeRequest } from "../../gen/data/v1/data_pb.ts";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { ExchangeRequest_ReadSchema } from "../../gen/data/v1/data_pb.ts";
+import type { ExchangeRequest_ReadSchema } from "../../gen/data/v1/data_pb.ts";
 import { BoundedQueue } from "../async/queue.ts";
 import { linkSignals } from "../async/signals.ts";
 import type { Ack } from "./appender.ts";
@@ -60,7 +60,7 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
   const unacked: PromiseWithResolvers<Ack>[] = [];
   const { producerId } = options;
   let producerSeq = 0n;
-  let over: unknown;
+  let over: Error | undefined;
 
   async function* requests(): AsyncGenerator<ExchangeRequest, void, undefined> {
     yield create(ExchangeRequestSchema, {
@@ -77,9 +77,9 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
     yield* unsent;
   }
 
-  function finish(error: unknown): void {
+  function finish(error: Error): void {
     over ??= error;
-    unsent.fail(error instanceof Error ? error : new Error("the exchange is over", { cause: error }));
+    unsent.fail(error);
     for (const { reject } of unacked.splice(0)) reject(error);
   }
 
@@ -101,7 +101,7 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
       }
       finish(new ConnectError("the call has ended", Code.Canceled));
     } catch (error) {
-      finish(error);
+      finish(ConnectError.from(error));
       throw error;
     } finally {
       call.abort();
@@ -142,7 +142,7 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
 function toRead(read: NonNullable<ExchangeOptions["read"]>): MessageInitShape<typeof ExchangeRequest_ReadSchema> {
   const { from, follow = true, heartbeatIntervalMs } = read;
   return {
-    from: toFrom(from) as ExchangeRequest_Read["from"],
+    from: toFrom(from),
     follow,
     ...(heartbeatIntervalMs === undefined ? {} : { heartbeatInterval: durationFromMs(heartbeatIntervalMs) }),
   };

@@ -133,7 +133,7 @@ function listenTls(handler: RequestHandler, connections: Connections, options: L
     connections.addSession(session);
   });
   server.on("sessionError", () => undefined);
-  server.on("tlsClientError", (_error, socket) => {
+  server.on("tlsClientError", (_error, socket: Socket) => {
     socket.destroy();
   });
   prepareHttp1(server);

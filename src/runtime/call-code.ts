@@ -1,4 +1,4 @@
-import { Code } from "@connectrpc/connect";
+import type { Code } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import type { ActiveCall } from "./active-call.ts";
@@ -7,7 +7,12 @@ import type { ActiveCall } from "./active-call.ts";
 export function codeOf(call: ActiveCall, response: UniversalServerResponse | undefined): string {
   if (call.error !== undefined) return codeToString(call.error.code);
   const grpcStatus = response?.trailer?.get("grpc-status") ?? response?.header?.get("grpc-status");
-  if (grpcStatus != null && grpcStatus !== "0") return codeToString(Number(grpcStatus) as Code);
+
+  if (grpcStatus != null && grpcStatus !== "0") {
+    // What is no code, codeToString gives back as text.
+    const code: Code = Number(grpcStatus);
+    return codeToString(code);
+  }
   if (response !== undefined && response.status !== 200) return `http_${response.status}`;
   return "ok";
 }

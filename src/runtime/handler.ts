@@ -8,7 +8,7 @@ import { callKey } from "./call.ts";
 import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
 import { headersOf, toUniversalRequest } from "./node-request.ts";
-import { finish, flushHead, writeResponse } from "./node-response.ts";
+import { flushHead, writeResponse } from "./node-response.ts";
 import { isHttp2Response } from "./node-types.ts";
 import type { NodeRequest, NodeResponse } from "./node-types.ts";
 import { answerUnknownPath } from "./unknown-path.ts";
@@ -35,7 +35,7 @@ export interface RuntimeOptions {
   readonly routes: (router: ConnectRouter) => void;
   readonly interceptors: readonly Interceptor[];
   /** Runs on the headers of every call, before any of its body is read. */
-  readonly requestGate?: (context: HandlerContext) => void | Promise<void>;
+  readonly requestGate?: (context: HandlerContext) => Promise<void>;
   /** Bytes. A larger message fails with RESOURCE_EXHAUSTED. */
   readonly maxMessageBytes: number;
   /** Bytes. */
@@ -258,7 +258,7 @@ function counted<T>(messages: AsyncIterable<T>, count: () => void, started?: () 
           return result;
         },
         return: (value?: unknown) => it.return?.(value) ?? Promise.resolve({ done: true, value: undefined }),
-        throw: (error?: unknown) => it.throw?.(error) ?? Promise.reject(error as Error),
+        throw: (error?: unknown) => it.throw?.(error) ?? Promise.reject(error),
       };
     },
   };

@@ -1,5 +1,6 @@
 import type { ContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest } from "@connectrpc/connect/protocol";
+import { TLSSocket } from "node:tls";
 import { raceSignal } from "../async/signals.ts";
 import type { ActiveCall } from "./active-call.ts";
 import { isHttp2 } from "./node-types.ts";
@@ -12,7 +13,7 @@ export function toUniversalRequest(
   call: ActiveCall,
   contextValues: ContextValues,
 ): UniversalServerRequest {
-  const scheme = "encrypted" in req.socket && req.socket.encrypted === true ? "https" : "http";
+  const scheme = req.socket instanceof TLSSocket ? "https" : "http";
   const authority = (isHttp2(req) ? req.authority : req.headers.host) ?? "localhost";
   return {
     // Connect refuses bidi on HTTP/1.1, because a client may wait for full duplex in vain. Half duplex

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { AppendBatch } from "../../gen/data/v1/data_pb.ts";
-import { DomainError, isDomainError } from "../errors.ts";
+import { DomainError } from "../errors.ts";
 import { onAbort } from "../async/signals.ts";
 import type { AppendInput, AppendResult, Appender, ProducerId, SealChecksum, Store } from "../store/store.ts";
 import { sizeOf, toOptionalNumber, toRecords } from "./conversions.ts";

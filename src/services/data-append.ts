@@ -52,12 +52,13 @@ export function startAppends(requests: AsyncIterator<Request>, session: AppendSe
   const appends = new BoundedQueue<PendingAppend>(maxPendingAcks);
   const run = async (): Promise<void> => {
     for (;;) {
-      const { done, value } = await requests.next();
-      if (done === true) break;
-      if (value.message.case !== "append") {
+      const result = await requests.next();
+      if (result.done === true) break;
+      const { message } = result.value;
+      if (message.case !== "append") {
         throw new DomainError({ kind: "invalid-argument", detail: "every message after `open` must be `append`" });
       }
-      const batch = value.message.value;
+      const batch = message.value;
       const { stored } = await session.append(batch);
       await appends.push({ batch, stored });
     }

@@ -8,19 +8,9 @@ import { merge } from "../async/merge.ts";
 import { onAbort } from "../async/signals.ts";
 import { principalKey } from "../auth/principal.ts";
 import { allows, requireScope } from "../auth/scopes.ts";
-import { DomainError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
-import {
-  fromInfo,
-  sizeOf,
-  toNumber,
-  toOptionalNumber,
-  toProducerId,
-  toRecords,
-  toRetention,
-  toTimeMs,
-} from "./conversions.ts";
+import { fromInfo, toNumber, toOptionalNumber, toProducerId, toRecords, toRetention, toTimeMs } from "./conversions.ts";
 import { acks, durabilityOf, opened, startAppends, takeOpen } from "./data-append.ts";
 import { readEvents } from "./follow.ts";
 import type { FollowOptions } from "./follow.ts";

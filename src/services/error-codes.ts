@@ -86,7 +86,7 @@ function translated<T>(messages: AsyncIterable<T>, translate: (error: unknown) =
       return {
         next: () => it.next().catch(rethrow),
         return: (value?: unknown) => it.return?.(value) ?? Promise.resolve({ done: true, value: undefined }),
-        throw: (error?: unknown) => it.throw?.(error).catch(rethrow) ?? Promise.reject(error as Error),
+        throw: (error?: unknown) => it.throw?.(error).catch(rethrow) ?? Promise.reject(error),
       };
     },
   };

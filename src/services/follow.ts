@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { CaughtUpSchema, HeartbeatSchema } from "../../gen/data/v1/data_pb.ts";
 import type { CaughtUp, Heartbeat, RecordBatch, Sealed } from "../../gen/data/v1/data_pb.ts";
-import { linkSignals, onAbort, reasonOf } from "../async/signals.ts";
-import type { Store, StoredBatch } from "../store/store.ts";
+import { linkSignals, reasonOf } from "../async/signals.ts";
+import type { Store } from "../store/store.ts";
 import { fromBatch, sealedFrom, sizeOf } from "./conversions.ts";
 
 /** What a read tells, in the words of ReadResponse and ExchangeResponse. */

@@ -9,6 +9,8 @@ import {
   ServerReflectionResponseSchema,
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import type { ServerReflectionRequest, ServerReflectionResponse } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+// Deprecated, as the whole of v1alpha is; grpcurl and others still ask for it first.
+/* eslint-disable @typescript-eslint/no-deprecated */
 import {
   ServerReflection as ServerReflectionV1alpha,
   ServerReflectionRequestSchema as RequestV1alphaSchema,

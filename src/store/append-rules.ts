@@ -1,6 +1,6 @@
 import { DomainError } from "../errors.ts";
 import { recordSize } from "./store.ts";
-import type { AppendInput, ProducerId, StreamInfo } from "./store.ts";
+import type { AppendInput, ProducerId, SealChecksum, StreamInfo } from "./store.ts";
 
 /** Batches of a producer whose positions are remembered, so that a repeat is answered with them. */
 export const producerWindow = 1024;
@@ -90,4 +90,26 @@ export function judge({ info, input, producer, state, expectedSeq, nowMs }: Appe
     timeMs: Math.max(nowMs, info.appendTimeMs ?? info.createTimeMs),
     bytes,
   };
+}
+
+/** The stream, sealed. Throws a DomainError if it must not be. */
+export function seal(
+  info: StreamInfo,
+  { expectedSeq, checksum }: { expectedSeq?: number; checksum?: SealChecksum },
+): StreamInfo {
+  const { name: stream, head, tail } = info;
+  if (expectedSeq !== undefined && expectedSeq !== tail) {
+    throw new DomainError({ kind: "seq-mismatch", stream, expected: expectedSeq, head, tail });
+  }
+  const old = info.checksum;
+  if (info.sealed && checksum !== undefined && old !== undefined && !Buffer.from(old.sha256).equals(checksum.sha256)) {
+    throw new DomainError({
+      kind: "checksum-mismatch",
+      stream,
+      firstSeq: old.firstSeq,
+      expected: checksum.sha256,
+      actual: old.sha256,
+    });
+  }
+  return { ...info, sealed: true, ...(checksum === undefined ? {} : { checksum }) };
 }

@@ -55,7 +55,7 @@ export class Commit {
 
   #note(table: unknown, key: Key, value: unknown): void {
     let written = this.#written.get(table);
-    if (written === undefined) this.#written.set(table, (written = new Map()));
+    if (written === undefined) this.#written.set(table, (written = new Map<string, unknown>()));
     written.set(JSON.stringify(key), value);
   }
 }

@@ -1,6 +1,9 @@
+import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { judge, producerWindow } from "./append-rules.ts";
-import { decodeBatch, decodeHead, encodeBatch } from "./lmdb-codec.ts";
+import { judge, producerWindow, seal } from "./append-rules.ts";
+import { batchStart, batchesFrom, dropBefore, isOver, retainedFrom } from "./lmdb-batches.ts";
+import { collectGarbage, forgetProducers } from "./lmdb-cleanup.ts";
+import { decodeHead, encodeBatch } from "./lmdb-codec.ts";
 import { Committer } from "./lmdb-commit.ts";
 import type { Commit } from "./lmdb-commit.ts";
 import { openTables } from "./lmdb-env.ts";
@@ -19,7 +22,6 @@ import type {
   Retention,
   SealChecksum,
   Store,
-  StoredBatch,
   StreamInfo,
 } from "./store.ts";
 import { Waiters } from "./waiters.ts";
@@ -34,9 +36,6 @@ export interface LmdbStoreOptions {
   /** Milliseconds since the Unix epoch. */
   readonly now?: () => number;
 }
-
-/** Keys that one operation removes at most, so that a large stream does not hold up the others. */
-const removalChunk = 500;
 
 /** What a batch takes besides its records, about, in bytes. */
 const batchOverhead = 64;
@@ -127,7 +126,7 @@ class LmdbStore implements Store {
           throw new DomainError({ kind: "position-out-of-range", stream: name, seq: beforeSeq, head, tail });
         }
         if (beforeSeq <= head) return { info: row.info, done: true };
-        return this.#dropBefore(commit, row, beforeSeq);
+        return this.#drop(commit, row, beforeSeq);
       });
       if (done) return info;
     }
@@ -158,7 +157,7 @@ class LmdbStore implements Store {
     const same = state?.epoch === producer?.epoch ? state : undefined;
     const { id, info } = row;
     let expectedSeq = options.expectedSeq;
-    let failure: unknown;
+    let failure: Error | undefined;
     return {
       tail: info.tail,
       firstSeq: same?.firstSeq ?? info.tail,
@@ -173,14 +172,14 @@ class LmdbStore implements Store {
             if (expectedSeq !== undefined) expectedSeq = result.nextSeq;
             return result;
           } catch (error) {
-            failure = error;
-            throw error;
+            failure = toError(error);
+            throw failure;
           }
         }, size);
         // A commit that fails takes its appends with it: nothing later on this appender may be stored either.
         return stored.catch((error: unknown) => {
-          failure ??= error;
-          throw error;
+          failure ??= toError(error);
+          throw failure;
         });
       },
     };
@@ -192,7 +191,7 @@ class LmdbStore implements Store {
     if (fromSeq < head || fromSeq > tail) {
       throw new DomainError({ kind: "position-out-of-range", stream: name, seq: fromSeq, head, tail });
     }
-    return Promise.resolve({ ...slice(this.#batchesFrom(id, fromSeq, tail), fromSeq, options), info });
+    return Promise.resolve({ ...slice(batchesFrom(this.#tables, id, fromSeq, tail), fromSeq, options), info });
   }
 
   async seqAtTime(name: string, timeMs: number): Promise<number> {
@@ -202,7 +201,7 @@ class LmdbStore implements Store {
     let high = info.tail;
     while (low < high) {
       const middle = low + Math.floor((high - low) / 2);
-      const firstSeq = this.#batchStart(id, middle) ?? info.head;
+      const firstSeq = batchStart(this.#tables, id, middle) ?? info.head;
       const bytes = this.#tables.batches.get([id, firstSeq]);
       if (bytes === undefined) return Promise.resolve(info.tail);
       const { timeMs: stored, count } = decodeHead(bytes);
@@ -230,7 +229,7 @@ class LmdbStore implements Store {
       if (after === undefined) break;
       await new Promise(setImmediate);
     }
-    await this.#forgetProducers(nowMs - this.#producerTtlMs);
+    await forgetProducers(this.#tables, this.#committer, nowMs - this.#producerTtlMs);
   }
 
   async close(): Promise<void> {
@@ -317,47 +316,12 @@ class LmdbStore implements Store {
     return { firstSeq, nextSeq, duplicate: false };
   }
 
-  /** The first seq of the batch that holds `seq`, if there is one that begins at it or before. */
-  #batchStart(id: number, seq: number): number | undefined {
-    const range = { start: [id, seq] as [number, number], end: [id, -1] as [number, number], reverse: true, limit: 1 };
-    for (const key of this.#tables.batches.getKeys(range)) return key[1];
-    return undefined;
-  }
-
-  *#batchesFrom(id: number, fromSeq: number, tail: number): Generator<StoredBatch> {
-    const start = this.#batchStart(id, fromSeq) ?? fromSeq;
-    for (const { key, value } of this.#tables.batches.getRange({ start: [id, start], end: [id, tail] })) {
-      const batch = decodeBatch(key[1], value);
-      if (batch.firstSeq + batch.records.length > fromSeq) yield batch;
-    }
-  }
-
-  /** Removes records below `beforeSeq`, some batches at a time. */
-  #dropBefore(commit: Commit, row: StreamRow, beforeSeq: number): { info: StreamInfo; done: boolean } {
-    const { streams, batches } = this.#tables;
-    const { id, info } = row;
-    let { head } = info;
-    let freed = 0;
-    let removed = 0;
-    for (const batch of this.#batchesFrom(id, head, info.tail)) {
-      if (batch.firstSeq >= beforeSeq || removed === removalChunk) break;
-      const next = batch.firstSeq + batch.records.length;
-      const end = Math.min(next, beforeSeq);
-      for (const record of batch.records.slice(head - batch.firstSeq, end - batch.firstSeq))
-        freed += recordSize(record);
-      head = end;
-      if (next <= beforeSeq) {
-        commit.remove(batches, [id, batch.firstSeq]);
-        removed++;
-      }
-    }
-    const done = head >= beforeSeq || removed < removalChunk;
-    const trimmed = { ...info, head: done ? Math.max(head, beforeSeq) : head, bytes: info.bytes - freed };
-    commit.put(streams, info.name, { ...row, info: trimmed });
+  #drop(commit: Commit, row: StreamRow, beforeSeq: number): { info: StreamInfo; done: boolean } {
+    const { info, done, freed } = dropBefore(this.#tables, commit, row, beforeSeq);
     commit.after(() => {
       this.#bytes -= freed;
     });
-    return { info: trimmed, done };
+    return { info, done };
   }
 
   /** Removes whole batches from the head while the stream is over its retention; the newest always stays. */
@@ -370,8 +334,8 @@ class LmdbStore implements Store {
           this.#retaining.delete(name);
           const row = commit.get(this.#tables.streams, name);
           if (row === undefined) return true;
-          const keepFrom = this.#retainedFrom(row, nowMs);
-          return keepFrom <= row.info.head || this.#dropBefore(commit, row, keepFrom).done;
+          const keepFrom = retainedFrom(this.#tables, row, nowMs);
+          return keepFrom <= row.info.head || this.#drop(commit, row, keepFrom).done;
         });
       }
     } catch (error) {
@@ -382,90 +346,12 @@ class LmdbStore implements Store {
     }
   }
 
-  #retainedFrom({ id, newest, info }: StreamRow, nowMs: number): number {
-    const { maxAgeMs = Infinity, maxBytes = Infinity, maxRecords = Infinity } = info.retention;
-    let { bytes, head } = info;
-    let looked = 0;
-    for (const batch of this.#batchesFrom(id, head, info.tail)) {
-      const over = batch.timeMs < nowMs - maxAgeMs || bytes > maxBytes || info.tail - head > maxRecords;
-      if (!over || batch.firstSeq >= newest || looked++ === removalChunk) break;
-      for (const record of batch.records.slice(head - batch.firstSeq)) bytes -= recordSize(record);
-      head = batch.firstSeq + batch.records.length;
-    }
-    return head;
-  }
-
-  /** Removes, some at a time, what deleted streams have left. */
+  /** Removes what deleted streams have left. A store that is closed, or full, goes on with it later. */
   #collect(): void {
-    const { garbage, batches, producers, positions } = this.#tables;
-    const work = async (): Promise<void> => {
-      for (const id of garbage.getKeys({})) {
-        for (let left = true; left;) {
-          left = await this.#committer.submit((commit) => {
-            let removed = 0;
-            for (const table of [batches, producers, positions] as { getKeys: typeof batches.getKeys }[]) {
-              const range = { start: [id] as never, end: [id + 1] as never, limit: removalChunk };
-              for (const key of table.getKeys(range)) {
-                commit.remove(table as typeof batches, key);
-                removed++;
-              }
-            }
-            if (removed === 0) commit.remove(garbage, id);
-            return removed > 0;
-          });
-        }
-      }
-    };
-    this.#collecting ??= work()
-      // A store that is closed, or full, goes on with it when it is opened or written to again.
+    this.#collecting ??= collectGarbage(this.#tables, this.#committer)
       .catch(() => undefined)
       .finally(() => {
         this.#collecting = undefined;
       });
   }
-
-  async #forgetProducers(beforeMs: number): Promise<void> {
-    const { producers, positions } = this.#tables;
-    const idle: [number, string][] = [];
-    for (const { key, value } of producers.getRange({})) {
-      if (value.lastTimeMs < beforeMs) idle.push(key);
-    }
-    for (const key of idle) {
-      await this.#committer.submit((commit) => {
-        const row = commit.get(producers, key);
-        if (row === undefined || row.lastTimeMs >= beforeMs) return;
-        commit.remove(producers, key);
-        const first = Math.max(0, row.nextProducerSeq - producerWindow);
-        for (let seq = first; seq < row.nextProducerSeq; seq++) commit.remove(positions, [...key, seq]);
-      });
-    }
-  }
-}
-
-/** Whether the retention may ask for batches to leave. Age is left to the sweep. */
-function isOver({ bytes, head, tail, retention }: StreamInfo, newestBefore: number): boolean {
-  const { maxBytes = Infinity, maxRecords = Infinity } = retention;
-  return (bytes > maxBytes || tail - head > maxRecords) && newestBefore >= head;
-}
-
-/** The stream, sealed. */
-function seal(
-  info: StreamInfo,
-  { expectedSeq, checksum }: { expectedSeq?: number; checksum?: SealChecksum },
-): StreamInfo {
-  const { name: stream, head, tail } = info;
-  if (expectedSeq !== undefined && expectedSeq !== tail) {
-    throw new DomainError({ kind: "seq-mismatch", stream, expected: expectedSeq, head, tail });
-  }
-  const old = info.checksum;
-  if (info.sealed && checksum !== undefined && old !== undefined && !Buffer.from(old.sha256).equals(checksum.sha256)) {
-    throw new DomainError({
-      kind: "checksum-mismatch",
-      stream,
-      firstSeq: old.firstSeq,
-      expected: checksum.sha256,
-      actual: old.sha256,
-    });
-  }
-  return { ...info, sealed: true, ...(checksum === undefined ? {} : { checksum }) };
 }

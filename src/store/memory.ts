@@ -1,6 +1,6 @@
-import { onAbort } from "../async/signals.ts";
+import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { judge, producerWindow } from "./append-rules.ts";
+import { judge, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
 import { slice } from "./slice.ts";
 import { recordSize } from "./store.ts";
@@ -14,6 +14,7 @@ import type {
   StoredBatch,
   StreamInfo,
 } from "./store.ts";
+import { Waiters } from "./waiters.ts";
 
 interface MemoryProducer extends ProducerState {
   readonly positions: Map<number, AppendResult>;
@@ -24,7 +25,6 @@ interface MemoryStream {
   batches: StoredBatch[];
   readonly producers: Map<string, MemoryProducer>;
   deleted: boolean;
-  readonly waiting: Set<() => void>;
 }
 
 export interface MemoryStoreOptions {
@@ -37,6 +37,7 @@ export interface MemoryStoreOptions {
 export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   const now = options.now ?? Date.now;
   const streams = new Map<string, MemoryStream>();
+  const waiters = new Waiters();
 
   function find(name: string): MemoryStream {
     const stream = streams.get(name);
@@ -45,12 +46,12 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   }
   function add(name: string, retention: Retention): MemoryStream {
     const info: StreamInfo = { name, head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs: now(), retention };
-    const stream: MemoryStream = { info, batches: [], producers: new Map(), deleted: false, waiting: new Set() };
+    const stream: MemoryStream = { info, batches: [], producers: new Map(), deleted: false };
     streams.set(name, stream);
     return stream;
   }
   function wake(stream: MemoryStream): void {
-    for (const resolve of [...stream.waiting]) resolve();
+    waiters.wake(stream.info.name);
   }
   function drop(stream: MemoryStream, count: number): void {
     let bytes = 0;
@@ -95,10 +96,11 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       tail: nextSeq,
       bytes: stream.info.bytes + bytes,
       ...(input.records.length > 0 ? { appendTimeMs: timeMs } : {}),
-      ...(input.seal === undefined
-        ? {}
-        : { sealed: true, ...(input.seal.checksum === undefined ? {} : { checksum: input.seal.checksum }) }),
     };
+    if (input.seal !== undefined) {
+      const { checksum } = input.seal;
+      stream.info = seal(stream.info, checksum === undefined ? {} : { checksum });
+    }
     const result = { firstSeq, nextSeq, duplicate: false };
     if (producer !== undefined && input.producerSeq !== undefined) {
       const same = state?.epoch === producer.epoch ? state : undefined;
@@ -118,7 +120,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     return result;
   }
 
-  const async_ = <T>(run: () => T): Promise<T> =>
+  const inTurn = <T>(run: () => T): Promise<T> =>
     new Promise((resolve) => {
       resolve(run());
     });
@@ -126,13 +128,13 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   return {
     durability: "memory",
     create: (name, retention = {}) =>
-      async_(() => {
+      inTurn(() => {
         if (streams.has(name)) throw new DomainError({ kind: "stream-exists", stream: name });
         return add(name, retention).info;
       }),
-    get: (name) => async_(() => find(name).info),
+    get: (name) => inTurn(() => find(name).info),
     list: ({ prefix = "", after, limit }) =>
-      async_(() =>
+      inTurn(() =>
         [...streams.keys()]
           .filter((name) => name.startsWith(prefix) && (after === undefined || name > after))
           .sort((a, b) => (a < b ? -1 : 1))
@@ -140,14 +142,14 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
           .map((name) => find(name).info),
       ),
     delete: (name) =>
-      async_(() => {
+      inTurn(() => {
         const stream = find(name);
         stream.deleted = true;
         streams.delete(name);
         wake(stream);
       }),
     trim: (name, beforeSeq) =>
-      async_(() => {
+      inTurn(() => {
         const stream = find(name);
         const { head, tail } = stream.info;
         if (beforeSeq > tail) {
@@ -166,55 +168,42 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
         stream.info = { ...stream.info, head: beforeSeq };
         return stream.info;
       }),
-    seal: (name, { expectedSeq, checksum } = {}) =>
-      async_(() => {
+    seal: (name, options = {}) =>
+      inTurn(() => {
         const stream = find(name);
-        const { head, tail, sealed, checksum: old } = stream.info;
-        if (expectedSeq !== undefined && expectedSeq !== tail) {
-          throw new DomainError({ kind: "seq-mismatch", stream: name, expected: expectedSeq, head, tail });
-        }
-        if (sealed && checksum !== undefined && old !== undefined && !Buffer.from(old.sha256).equals(checksum.sha256)) {
-          throw new DomainError({
-            kind: "checksum-mismatch",
-            stream: name,
-            firstSeq: head,
-            expected: checksum.sha256,
-            actual: old.sha256,
-          });
-        }
-        stream.info = { ...stream.info, sealed: true, ...(checksum === undefined ? {} : { checksum }) };
+        stream.info = seal(stream.info, options);
         wake(stream);
         return stream.info;
       }),
     openAppender: (options): Promise<Appender> =>
-      async_(() => {
+      inTurn(() => {
         const stream =
           streams.get(options.stream) ??
           (options.createIfMissing === true ? add(options.stream, {}) : find(options.stream));
         const state = options.producer && stream.producers.get(options.producer.id);
         const same = state?.epoch === options.producer?.epoch ? state : undefined;
-        let failure: unknown;
+        let failure: Error | undefined;
         let expectedSeq = options.expectedSeq;
         return {
           tail: stream.info.tail,
           firstSeq: same?.firstSeq ?? stream.info.tail,
           ...(options.producer === undefined ? {} : { nextProducerSeq: same?.nextProducerSeq ?? 0 }),
           append: (input: AppendInput) =>
-            async_(() => {
+            inTurn(() => {
               if (failure !== undefined) throw failure;
               try {
                 const result = append(stream, input, options, expectedSeq);
                 if (expectedSeq !== undefined) expectedSeq = result.nextSeq;
                 return result;
               } catch (error) {
-                failure = error;
-                throw error;
+                failure = toError(error);
+                throw failure;
               }
             }),
         };
       }),
     read: (name, fromSeq, readOptions) =>
-      async_(() => {
+      inTurn(() => {
         const { info, batches } = find(name);
         const { head, tail } = info;
         if (fromSeq < head || fromSeq > tail) {
@@ -231,30 +220,17 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
         return { ...slice(from(batches, low), fromSeq, readOptions), info };
       }),
     seqAtTime: (name, timeMs) =>
-      async_(() => {
+      inTurn(() => {
         const { info, batches } = find(name);
         return batches.find((batch) => batch.timeMs >= timeMs)?.firstSeq ?? info.tail;
       }),
-    waitForChange: (name, tail, signal) =>
-      new Promise((resolve, reject) => {
-        const stream = streams.get(name);
-        if (stream === undefined || stream.info.tail > tail || stream.info.sealed) {
-          resolve();
-          return;
-        }
-        const done = (): void => {
-          stream.waiting.delete(done);
-          cleanup();
-          resolve();
-        };
-        stream.waiting.add(done);
-        const cleanup = onAbort(signal, (reason) => {
-          stream.waiting.delete(done);
-          reject(reason);
-        });
-      }),
+    waitForChange: async (name, tail, signal) => {
+      const stream = streams.get(name);
+      if (stream === undefined || stream.info.tail > tail || stream.info.sealed) return;
+      await waiters.wait(name, signal);
+    },
     sweep: (nowMs) =>
-      async_(() => {
+      inTurn(() => {
         for (const stream of streams.values()) {
           retain(stream, nowMs);
           for (const [id, { lastTimeMs }] of stream.producers) {

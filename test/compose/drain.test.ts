@@ -89,7 +89,7 @@ describe("close()", () => {
       session.destroy();
     });
     const goaway = deferred<number>();
-    session.on("goaway", (code) => {
+    session.on("goaway", (code: number) => {
       goaway.resolve(code);
     });
     session.on("error", () => undefined);
