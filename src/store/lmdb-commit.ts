@@ -1,9 +1,20 @@
 import type { Database, Key, RootDatabase } from "lmdb";
+import { statfs } from "node:fs/promises";
+import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
 
 /** Operations and bytes of one commit: more would keep the event loop for too long. */
 const maxOperations = 1000;
 const maxBytes = 8 * 1024 * 1024;
+
+/** With less free space than this, in bytes, a write that failed did so for want of space. */
+const fullBelow = 16 * 1024 * 1024;
+
+/**
+ * In the place of a version lmdb takes a callback (which its types do not say),
+ * and then makes no promise of the write's own, which nobody would wait for.
+ */
+const ignored = (() => undefined) as unknown as number;
 
 /** Reads and writes of one commit. What is written is seen by the later operations of the same commit. */
 export class Commit {
@@ -20,12 +31,12 @@ export class Commit {
 
   put<V, K extends Key>(table: Database<V, K>, key: K, value: V): void {
     this.#note(table, key, value);
-    this.#writes.push(() => void table.put(key, value));
+    this.#writes.push(() => void table.put(key, value, ignored));
   }
 
   remove<V, K extends Key>(table: Database<V, K>, key: K): void {
     this.#note(table, key, undefined);
-    this.#writes.push(() => void table.remove(key));
+    this.#writes.push(() => void table.remove(key, ignored));
   }
 
   /** Runs once the commit is durable. */
@@ -75,12 +86,14 @@ interface Operation {
  */
 export class Committer {
   readonly #root: RootDatabase;
+  readonly #dir: string;
   readonly #queue: Operation[] = [];
   #running: Promise<void> | undefined;
   #closed = false;
 
-  constructor(root: RootDatabase) {
+  constructor(root: RootDatabase, dir: string) {
     this.#root = root;
+    this.#dir = dir;
   }
 
   /** Runs `operation` in its turn, and resolves with its result once it is durable. */
@@ -134,16 +147,27 @@ export class Committer {
       await commit.flush(this.#root);
       for (const { resolve } of done) resolve();
     } catch (error) {
-      const failure = toDomainError(error);
+      const failure = await toDomainError(error, this.#dir);
       for (const { reject } of done) reject(failure);
     }
   }
 }
 
-/** A commit fails when the disk is full, or when it is broken. */
-function toDomainError(error: unknown): DomainError {
-  const cause = error instanceof Error && "commitError" in error ? (error.commitError ?? error) : error;
-  const detail = cause instanceof Error ? cause.message : String(cause);
-  const full = /no space|ENOSPC|MAP_FULL|quota/i.test(detail);
-  return new DomainError({ kind: full ? "store-full" : "store-unavailable", detail }, { cause: error });
+/** A commit fails when the disk is full, or when it is broken; LMDB calls both an input/output error. */
+async function toDomainError(error: unknown, dir: string): Promise<DomainError> {
+  const cause = await causeOf(error);
+  const { bavail, bsize } = await statfs(dir);
+  const full = bavail * bsize < fullBelow || /ENOSPC|No space|MAP_FULL/i.test(cause.message);
+  const detail = full ? `the disk of ${dir} is full: free some space` : cause.message;
+  return new DomainError({ kind: full ? "store-full" : "store-unavailable", detail }, { cause });
+}
+
+/** lmdb gives the reason as a promise that fails with it. */
+async function causeOf(error: unknown): Promise<Error> {
+  if (!(error instanceof Error) || !("commitError" in error)) return toError(error);
+  try {
+    return toError(await error.commitError);
+  } catch (reason) {
+    return toError(reason);
+  }
 }

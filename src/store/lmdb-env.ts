@@ -58,7 +58,8 @@ export function openTables(dir: string): Tables {
   let root: RootDatabase;
   try {
     // A commit is visible once it is flushed, and not before: what a reader has seen, no crash takes away.
-    root = open({ path: dir, noSubdir: false, maxDbs: 8, overlappingSync: false, noMemInit: false });
+    // lmdb's own batches of an event turn are off: ours take their place, and theirs fail unobserved.
+    root = open({ path: dir, noSubdir: false, maxDbs: 8, overlappingSync: false, eventTurnBatching: false });
   } catch (cause) {
     throw unreadable(cause);
   }

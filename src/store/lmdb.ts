@@ -72,7 +72,7 @@ class LmdbStore implements Store {
   constructor(tables: Tables, unlock: () => void, options: LmdbStoreOptions) {
     this.#tables = tables;
     this.#unlock = unlock;
-    this.#committer = new Committer(tables.root);
+    this.#committer = new Committer(tables.root, options.dir);
     this.#maxBytes = options.maxBytes;
     this.#producerTtlMs = options.producerTtlMs;
     this.#now = options.now ?? Date.now;

@@ -1,0 +1,194 @@
+import { execFileSync, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { cp, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { openLmdbStore } from "../../src/store/lmdb.ts";
+import type { LmdbStoreOptions } from "../../src/store/lmdb.ts";
+import type { Store } from "../../src/store/store.ts";
+import { problem, records, textsFrom } from "../contract/store-contract.ts";
+import { within } from "../support/deadline.ts";
+
+async function useDir(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-lmdb-"));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+function open(dir: string, options: Partial<LmdbStoreOptions> = {}): Promise<Store> {
+  return openLmdbStore({ dir, maxBytes: 2 ** 30, producerTtlMs: 60_000, ...options });
+}
+
+async function fill(store: Store, stream: string, ...texts: string[]): Promise<void> {
+  const appender = await store.openAppender({ stream, createIfMissing: true });
+  await appender.append({ records: records(...texts) });
+}
+
+/** A store with something in it, closed. */
+async function useFilled(): Promise<string> {
+  const dir = await useDir();
+  const store = await open(dir);
+  await fill(store, "s", "a", "b");
+  await store.close();
+  return dir;
+}
+
+describe("an lmdb store's files", () => {
+  it("keep streams, seals and producers", async () => {
+    const dir = await useDir();
+    const producer = { id: "p", epoch: 3 };
+    const store = await open(dir);
+    const appender = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+    await appender.append({ records: records("a", "b"), producerSeq: 0 });
+    await store.trim("s", 1);
+    await store.seal("s");
+    const info = await store.get("s");
+    await store.close();
+    const again = await open(dir);
+    onTestFinished(() => again.close());
+    expect(await again.get("s")).toEqual(info);
+    expect(await textsFrom(again, "s", 1)).toEqual(["b"]);
+    const resumed = await again.openAppender({ stream: "s", producer });
+    expect(resumed).toMatchObject({ nextProducerSeq: 1, firstSeq: 0 });
+    await expect(resumed.append({ records: records("a", "b"), producerSeq: 0 })).resolves.toMatchObject({
+      duplicate: true,
+    });
+  });
+
+  it("are one store's at a time, in a process or in several", async () => {
+    const dir = await useDir();
+    const store = await open(dir);
+    expect(await problem(open(dir))).toBe("store-locked");
+    const script = `import { openLmdbStore } from ${JSON.stringify(join(import.meta.dirname, "../../src/store/lmdb.ts"))};
+      await openLmdbStore({ dir: process.argv[1], maxBytes: 1e9, producerTtlMs: 1 });
+      console.log("open"); setInterval(() => {}, 1000);`;
+    const run = () =>
+      spawn(process.execPath, ["--input-type=module-typescript", "-e", script, dir], {
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+    const refused = run();
+    let errors = "";
+    refused.stderr.on("data", (chunk: Buffer) => (errors += chunk.toString()));
+    await within(20_000, "the other's end", new Promise((resolve) => refused.once("exit", resolve)));
+    expect(errors).toContain(`is in use (process ${process.pid} has it)`);
+    await store.close();
+    const owner = run();
+    await within(20_000, "the other's word", new Promise((resolve) => owner.stdout.once("data", resolve)));
+    expect(await problem(open(dir))).toBe("store-locked");
+    owner.kill("SIGKILL");
+    await within(10_000, "the owner's end", new Promise((resolve) => owner.once("exit", resolve)));
+    await (await open(dir)).close();
+  });
+
+  it("can be opened by one of many that try at once", async () => {
+    const dir = await useFilled();
+    const outcomes = await Promise.allSettled(Array.from({ length: 8 }, () => open(dir)));
+    const stores = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+    expect(stores).toHaveLength(1);
+    await stores[0]?.close();
+  });
+
+  it("can have a long path", async () => {
+    const dir = join(await useDir(), "long".repeat(30));
+    const store = await open(dir);
+    expect(await problem(open(dir))).toBe("store-locked");
+    await store.close();
+  });
+
+  it("are refused, and left as they are, when they are something else or damaged", async () => {
+    const good = await useFilled();
+    const damages: [what: string, damage: (file: string) => Promise<void>][] = [
+      ["garbage", (file) => writeFile(file, Buffer.alloc(20_000, "garbage "))],
+      ["a short file", (file) => writeFile(file, "x")],
+      ["cut off", async (file) => truncate(file, (await readFile(file)).length - 4096)],
+      [
+        "a broken second meta page",
+        async (file) => {
+          const bytes = await readFile(file);
+          bytes.fill(0, 4096, 8192);
+          await writeFile(file, bytes);
+        },
+      ],
+    ];
+    for (const [what, damage] of damages) {
+      const dir = await useDir();
+      const file = join(dir, "data.mdb");
+      await cp(join(good, "data.mdb"), file);
+      await damage(file);
+      const before = await readFile(file);
+      expect(await problem(open(dir)), what).toBe("store-corrupt");
+      expect((await readFile(file)).equals(before), what).toBe(true);
+    }
+  });
+
+  it("of a later format are refused", async () => {
+    const dir = await useFilled();
+    const { openTables } = await import("../../src/store/lmdb-env.ts");
+    const tables = openTables(dir);
+    await tables.meta.put("format", 2);
+    await tables.root.close();
+    await expect(open(dir)).rejects.toThrow(/format 2, and this version of Sluice reads format 1/);
+  });
+
+  it("cannot be where a file is", async () => {
+    const dir = await useDir();
+    await writeFile(join(dir, "file"), "");
+    expect(await problem(open(join(dir, "file")))).toBe("store-unreadable");
+    expect(await problem(open(join(dir, "file", "below")))).toBe("store-unreadable");
+    await mkdir(join(dir, "odd", "data.mdb"), { recursive: true });
+    expect(await problem(open(join(dir, "odd")))).toBe("store-unreadable");
+  });
+});
+
+describe("a full store", () => {
+  it("refuses appends, serves reads, and takes appends again when there is room", async () => {
+    const store = await open(await useDir(), { maxBytes: 100_000 });
+    onTestFinished(() => store.close());
+    const big = "x".repeat(30_000);
+    await fill(store, "a", big, big, big);
+    expect(await problem(fill(store, "b", big))).toBe("store-full");
+    expect((await textsFrom(store, "a", 0)).length).toBe(3);
+    await store.trim("a", 2);
+    await fill(store, "b", big);
+    await store.delete("a");
+    await fill(store, "b", big);
+    expect((await store.get("b")).tail).toBe(2);
+  });
+
+  const mountable = canMount();
+  it.skipIf(!mountable)("on a full disk refuses appends, loses none, and goes on when there is room", async () => {
+    const dir = await useDir();
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=6m", "tmpfs", dir]);
+    onTestFinished(() => {
+      execFileSync("umount", [dir]);
+    });
+    const store = await open(join(dir, "data"));
+    const text = "x".repeat(200_000);
+    let stored = 0;
+    let outcome = "none";
+    for (; stored < 100 && outcome === "none"; stored++) outcome = await problem(fill(store, "s", text));
+    stored--;
+    expect(outcome).toBe("store-full");
+    expect(stored).toBeGreaterThan(5);
+    expect((await store.get("s")).tail).toBe(stored);
+    expect(await problem(fill(store, "s", text))).toBe("store-full");
+    await store.close();
+    execFileSync("mount", ["-o", "remount,size=32m", dir]);
+    const again = await open(join(dir, "data"));
+    expect(await textsFrom(again, "s", 0)).toEqual(Array.from({ length: stored }, () => text));
+    await fill(again, "s", text);
+    await again.close();
+  });
+});
+
+/** Whether a small file system can be made here: as root, outside most containers. */
+function canMount(): boolean {
+  if (process.getuid?.() !== 0 || !existsSync("/proc/mounts")) return false;
+  try {
+    execFileSync("unshare", ["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
