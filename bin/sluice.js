@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 // Only what an old Node can parse and run stands in this file: no static imports, no import.meta.
 // A checkout runs its TypeScript sources, which Node can do from 22.18 on; the package has compiled code only.
-/* eslint-disable no-var */
 /* global process, console */
 var version = process.versions.node.split(".").map(Number);
 

@@ -70,7 +70,8 @@ class ChatSession {
       } catch (error) {
         if (this.#over) return;
         if (this.#inputFailure !== undefined) throw this.#inputFailure.error;
-        if (!this.#everOpened) throw error;
+        // Only a broken call is worth another one.
+        if (!this.#everOpened || !(error instanceof ConnectError)) throw error;
         await this.#backoff.wait(error, this.#options.signal);
       }
     }

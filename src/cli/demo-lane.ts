@@ -113,7 +113,6 @@ async function upload({ client, prefix, signal }: DemoLane, { file }: DemoData):
   const sha256 = createHash("sha256").update(file).digest();
   const response = await client.data.upload(
     `${prefix}/upload`,
-    // eslint-disable-next-line @typescript-eslint/require-await -- a source may have to wait; this one need not
     async function* (fromSeq) {
       for (let at = Number(fromSeq) * chunkBytes; at < file.byteLength; at += chunkBytes) {
         yield { data: file.subarray(at, at + chunkBytes) };
@@ -178,7 +177,6 @@ function sizeOf(records: readonly { data: string }[]): number {
   return records.reduce((sum, { data }) => sum + Buffer.byteLength(data), 0);
 }
 
-// eslint-disable-next-line @typescript-eslint/require-await -- the stubs take an async iterable
 async function* requests(names: readonly string[]): AsyncGenerator<{ name: string }, void, undefined> {
   for (const name of names) yield { name };
 }

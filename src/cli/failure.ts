@@ -1,6 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { DataError_Reason } from "../../gen/data/v1/data_pb.ts";
+import { dataErrorOf, isBroken } from "../client/index.ts";
 import { isDomainError } from "../errors.ts";
-import { DataError_Reason, DataErrorSchema } from "../../gen/data/v1/data_pb.ts";
 import { exitOfCode } from "./exit-codes.ts";
 import type { ExitName } from "./exit-codes.ts";
 
@@ -40,42 +41,41 @@ export function failureOf(error: unknown, url?: string): Failure {
 function failureOfCall(error: ConnectError, url: string | undefined): Failure {
   const server = url === undefined ? "the server" : `the server at ${url}`;
   const message = error.rawMessage;
+  const obstacle = obstacles[systemCode(error) ?? ""];
+  if (obstacle !== undefined) return { message: `${server} cannot be reached: ${obstacle}`, exit: "unavailable" };
+  if (error.isWireError && error.code === Code.Unavailable) {
+    return { message: `${server} is not available (${message})`, exit: "unavailable" };
+  }
+  if (isBroken(error)) return { message: `the connection to ${server} broke (${message})`, exit: "unavailable" };
   switch (error.code) {
     case Code.Unauthenticated:
       return { message: `${message}: give the server's token with --token or SLUICE_TOKEN`, exit: "denied" };
-    case Code.Unavailable:
-      return { message: `${server} cannot be reached (${reachability(error)})`, exit: "unavailable" };
     case Code.DeadlineExceeded:
       return { message: `${server} took too long (${message})`, exit: "unavailable" };
     default: {
-      const mismatch = error
-        .findDetails(DataErrorSchema)
-        .some((detail) => detail.reason === DataError_Reason.CHECKSUM_MISMATCH);
+      const mismatch = dataErrorOf(error)?.reason === DataError_Reason.CHECKSUM_MISMATCH;
       return { message, exit: mismatch ? "mismatch" : exitOfCode(error.code) };
     }
   }
 }
 
-/** Why there is no connection, with the way out where it is known. */
-function reachability(error: ConnectError): string {
-  const code = systemCode(error);
-  switch (code) {
-    case "ECONNREFUSED":
-      return "nothing listens there: start it with `sluice serve`, or give another --url";
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return "its host name is unknown: check --url";
-    case "DEPTH_ZERO_SELF_SIGNED_CERT":
-    case "SELF_SIGNED_CERT_IN_CHAIN":
-    case "UNABLE_TO_VERIFY_LEAF_SIGNATURE":
-    case "UNABLE_TO_GET_ISSUER_CERT_LOCALLY":
-      return "its certificate is signed by an unknown CA: give that CA's file with --ca";
-    case "ERR_TLS_CERT_ALTNAME_INVALID":
-      return "its certificate is for another host name: check --url, or `sluice cert --host`";
-    default:
-      return error.rawMessage;
-  }
-}
+const unknownCa = "its certificate is signed by an unknown CA; give that CA's file with --ca";
+
+/** What stands between client and server, and the way out, by the system's error code. */
+const obstacles: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "nothing listens there; start it with `sluice serve`, or give another --url",
+  ENOTFOUND: "its host name is unknown; check --url",
+  EAI_AGAIN: "its host name cannot be looked up now; check --url and the network",
+  EHOSTUNREACH: "there is no way to that host; check --url and the network",
+  ENETUNREACH: "there is no way to that network; check --url and the network",
+  ETIMEDOUT: "it does not answer; check --url and the network",
+  DEPTH_ZERO_SELF_SIGNED_CERT: unknownCa,
+  SELF_SIGNED_CERT_IN_CHAIN: unknownCa,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: unknownCa,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: unknownCa,
+  CERT_HAS_EXPIRED: "its certificate has expired; `sluice cert` makes a new one for development",
+  ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another host name; check --url, or `sluice cert --host`",
+};
 
 /** The `code` of the system's error behind `error`, such as ECONNREFUSED. */
 export function systemCode(error: unknown): string | undefined {

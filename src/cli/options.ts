@@ -42,5 +42,5 @@ function showDefault({ type, default: value }: OptionSpec<unknown>): string | un
   if (value === undefined || (Array.isArray(value) && value.length === 0)) return undefined;
   if (type.kind === "duration") return formatDuration(value as number);
   if (type.kind === "bytes") return formatBytes(value as number);
-  return Array.isArray(value) ? value.join(",") : String(value);
+  return JSON.stringify(value).replace(/[[\]"]/g, "");
 }

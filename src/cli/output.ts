@@ -19,7 +19,7 @@ export interface OutputOptions {
   readonly json: boolean;
   readonly stdout: NodeJS.WriteStream;
   readonly stderr: NodeJS.WriteStream;
-  /** Aborted when nobody reads standard output any more. */
+  /** Ends the wait for a reader that does not keep up. */
   readonly signal: AbortSignal;
 }
 
@@ -56,7 +56,7 @@ export class Output {
 
   /** Writes to standard output as it is, and waits until the reader has room for more. */
   async write(data: string | Uint8Array): Promise<void> {
-    if (this.#signal.aborted || this.#stdout.write(data)) return;
+    if (this.#stdout.errored || this.#stdout.write(data) || this.#signal.aborted) return;
     await new Promise<void>((resolve) => {
       const done = (): void => {
         this.#stdout.off("drain", done);

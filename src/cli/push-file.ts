@@ -16,8 +16,36 @@ export interface PushFileOptions {
   readonly seal: boolean;
 }
 
+/** What another push to the same stream, at the same time, can lead to: a second look tells what to do. */
+const overtaken: ReadonlySet<number | undefined> = new Set([
+  Reason.STREAM_SEALED,
+  Reason.SEQ_MISMATCH,
+  Reason.PRODUCER_GAP,
+  Reason.PRODUCER_REPEAT_TOO_OLD,
+]);
+const maxLooks = 3;
+
 /** Uploads a file, or the rest of it if an earlier push was interrupted. */
 export async function pushFile(session: ClientSession, options: PushFileOptions): Promise<void> {
+  for (let look = 1; ; look++) {
+    try {
+      await pushOnce(session, options);
+      return;
+    } catch (error) {
+      const reason = dataErrorOf(error)?.reason;
+      if (overtaken.has(reason) && look < maxLooks) continue;
+      if (reason !== Reason.PRODUCER_GAP) throw error;
+      // The stream holds the beginning of this file, but the server has forgotten who pushed it (--producer-ttl).
+      throw new CliError(
+        "conflict",
+        `an earlier push of ${options.path} to stream "${options.stream}" was interrupted too long ago to go on with it. ${startOver(options)}`,
+        { cause: error },
+      );
+    }
+  }
+}
+
+async function pushOnce(session: ClientSession, options: PushFileOptions): Promise<void> {
   const { client, signal } = session;
   const { stream, path } = options;
   // The file first: a wrong path needs no server.
@@ -35,6 +63,10 @@ export async function pushFile(session: ClientSession, options: PushFileOptions)
   } finally {
     await source.close();
   }
+}
+
+function startOver({ stream }: PushFileOptions): string {
+  return `To start over, run \`sluice streams delete ${stream}\` first, or push to another stream`;
 }
 
 /** The headers of the first record; undefined if the stream is empty. */
@@ -64,23 +96,23 @@ async function firstHeaders(
 
 /** Fails unless the stream holds the beginning of this very file. */
 function refuseOther(
-  { stream, path }: PushFileOptions,
+  options: PushFileOptions,
   { tail }: StreamInfo,
   stored: Record<string, string>,
   source: FileSource,
 ): void {
-  const advice = `To start over, run \`sluice streams delete ${stream}\` first, or push to another stream`;
+  const { stream, path } = options;
   const { "file-name": name = "?", "file-size": size, "file-mtime-ns": mtime } = stored;
   if (name !== source.headers["file-name"] || size !== source.headers["file-size"]) {
     throw new CliError(
       "conflict",
-      `stream "${stream}" holds the beginning of another file, ${name} of ${size} bytes; ${path} has ${source.size}. ${advice}`,
+      `stream "${stream}" holds the beginning of another file, ${name} of ${size} bytes; ${path} has ${source.size}. ${startOver(options)}`,
     );
   }
   if (mtime !== source.headers["file-mtime-ns"] || Number(tail) > source.chunkCount) {
     throw new CliError(
       "conflict",
-      `${path} has been changed since an earlier push of it to stream "${stream}" was interrupted. ${advice}`,
+      `${path} has been changed since an earlier push of it to stream "${stream}" was interrupted. ${startOver(options)}`,
     );
   }
 }
@@ -94,7 +126,13 @@ async function compareSealed(
   const { stream, path } = options;
   const comparable = info.sha256.length > 0 && info.sha256FirstSeq === 0n;
   const progress = out.progress("comparing", source.size);
-  const sha256 = await source.sha256(signal, progress.update).finally(progress.stop);
+  const sha256 = await source
+    .sha256(signal, (done) => {
+      progress.update(done);
+    })
+    .finally(() => {
+      progress.stop();
+    });
   if (!comparable || !Buffer.from(info.sha256).equals(sha256)) {
     const what = comparable ? "another file" : "records without a checksum";
     throw new CliError("conflict", `stream "${stream}" is sealed, and holds ${what}: push ${path} to another stream`);
@@ -141,7 +179,7 @@ async function upload(
     if (signal.aborted) {
       throw new CliError("interrupted", "interrupted: run the same command again to go on where it stopped");
     }
-    if (!(await finishedElsewhere(session, options, error, source))) throw error;
+    throw error;
   } finally {
     progress.stop();
   }
@@ -154,19 +192,6 @@ async function upload(
 sha256 ${sha256}`,
     { ...summary(options, source, source.chunkCount), sealed: seal, sha256, resumedAtByte: startBytes, seconds },
   );
-}
-
-/** Whether another push of the same file was faster: then there is nothing left to do. */
-async function finishedElsewhere(
-  { client, signal }: ClientSession,
-  { stream }: PushFileOptions,
-  error: unknown,
-  source: FileSource,
-): Promise<boolean> {
-  const reason = dataErrorOf(error)?.reason;
-  if (reason !== Reason.STREAM_SEALED && reason !== Reason.SEQ_MISMATCH) return false;
-  const info = await findStream(client, stream, signal);
-  return info?.sealed === true && Buffer.from(info.sha256).equals(await source.sha256(signal));
 }
 
 /** The same for every push of the same file to the same stream, so that none stores a chunk twice. */

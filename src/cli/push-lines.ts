@@ -38,7 +38,7 @@ export async function pushLines(session: ClientSession, { stream, input, seal }:
     records += lines.length;
   };
 
-  let problem: unknown;
+  let failure: { readonly error: unknown } | undefined;
   try {
     const lines = splitLines(until(input, AbortSignal.any([signal, failed.signal])), limits.maxBytes);
     for await (const some of lines) {
@@ -51,21 +51,21 @@ export async function pushLines(session: ClientSession, { stream, input, seal }:
     }
     if (seal && !signal.aborted) await appender.seal();
   } catch (error) {
-    problem = error;
+    failure = { error };
   }
   try {
     await appender.close();
   } catch (error) {
-    problem ??= error;
+    failure ??= { error };
   }
   failed.signal.throwIfAborted();
-  if (problem instanceof LineTooLongError) {
+  if (failure?.error instanceof LineTooLongError) {
     throw new CliError(
       "usage",
-      `${problem.message}, which is the limit for a record; the ${plural(records, "line")} before it ${records === 1 ? "is" : "are"} stored`,
+      `${failure.error.message}, which is the limit for a record; the ${plural(records, "line")} before it ${records === 1 ? "is" : "are"} stored`,
     );
   }
-  if (problem !== undefined) throw problem;
+  if (failure !== undefined) throw failure.error;
   await out.result(
     records === 0
       ? `no lines, nothing appended to ${stream}`

@@ -28,7 +28,7 @@ export interface ClientSession extends Session {
 }
 
 /** What a command's work comes to. Without an exit it is "ok" or, after a signal, that signal's. */
-type Work = Promise<ExitName | undefined | void>;
+type Work = Promise<void> | Promise<ExitName | undefined>;
 
 /** Adds `--json`, which every command takes, and runs `work` with a session. */
 export function withSession(command: Command, work: (session: Session) => Work): Command {
@@ -39,11 +39,12 @@ export function withSession(command: Command, work: (session: Session) => Work):
 
 /** As `withSession`, with a client for the server that the options name. */
 export function withClient(command: Command, work: (session: ClientSession) => Work): Command {
-  withSession(command, async (session) => {
+  withSession(command, async (session): Promise<ExitName | undefined> => {
     const config = parseOptions(clientOptions, session.flags, process.env);
     const client = await connect(config);
     try {
-      return await work({ ...session, client, config });
+      const exit = await work({ ...session, client, config });
+      return typeof exit === "string" ? exit : undefined;
     } finally {
       await client.close();
     }
@@ -72,8 +73,8 @@ async function run(command: Command, work: (session: Session) => Work): Promise<
   let exit: ExitName;
   try {
     const chosen = await work({ out, args: command.processedArgs as unknown[], flags, signal: ending.signal });
-    if (chosen === undefined) ending.signal.throwIfAborted();
-    exit = chosen ?? "ok";
+    if (typeof chosen !== "string") ending.signal.throwIfAborted();
+    exit = typeof chosen === "string" ? chosen : "ok";
   } catch (error) {
     exit = report(error, ending.signal, out, flags);
   } finally {
@@ -86,7 +87,7 @@ function report(error: unknown, signal: AbortSignal, out: Output, flags: Flags):
   const reason: unknown = signal.aborted ? signal.reason : undefined;
   // Whatever fails after a signal fails because of it; only a command's own sentence says more.
   if (reason instanceof Interrupted) {
-    if (error instanceof CliError) out.failure(failureOf(error));
+    if (error instanceof CliError && reason.exit !== "ok") out.failure(failureOf(error));
     return reason.exit;
   }
   const cause = reason ?? error;

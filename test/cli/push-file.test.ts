@@ -154,7 +154,7 @@ describe("an interrupted push", () => {
     const data = someBytes(size, 3);
     const path = await newFile(data);
     const stream = newName();
-    const proxy = await startStallingProxy(server.url, "up", size / 2);
+    const proxy = await startStallingProxy(server.url, "up", 8 * 1024 * 1024);
     const cli = spawnCli(["push", stream, path, "--url", proxy.url], { stdin: "" });
     await proxy.stalled();
     await until(20_000, "some chunks are stored", async () => Number((await show(stream))["tail"]) > 0);

@@ -65,7 +65,6 @@ describe("push of lines", () => {
     const cli = spawnCli(["push", stream, "-", "--url", server.url]);
     cli.write("one\ntwo\n");
     await until(20_000, "the lines are stored", async () => (await stored(stream)).length === 2);
-    cli.write("unfinished");
     cli.kill("SIGINT");
     const { code, stdout } = await cli.done;
     expect(stdout).toContain("appended 2 lines");

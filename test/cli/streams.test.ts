@@ -33,12 +33,6 @@ describe("greet", () => {
     expect(await cli.done).toMatchObject({ code: exitCodes.interrupted.code, stdout: "Hello, Ada!\n" });
   });
 
-  it("says why bidi does not work over HTTP/1.1", async () => {
-    const { code, stderr } = await run(["greet", "Ada", "--shape", "each", "--http-version", "1.1"]);
-    expect(stderr).toContain("HTTP/2");
-    expect(code).not.toBe(0);
-  });
-
   it("shows the rule that a name breaks", async () => {
     const { code, stderr } = await run(["greet", "x".repeat(101)]);
     expect(stderr).toContain("name");

@@ -88,15 +88,10 @@ function launch(args: readonly string[], options: CliOptions): CliProcess {
     closeStdout: () => child.stdout.destroy(),
     kill: (signal) => child.kill(signal),
     async printed(pattern) {
-      let match: RegExpExecArray | null = null;
-      await until(
-        30_000,
-        `${args.join(" ")}: ${String(pattern)} on standard output (so far ${stdout}${stderr})`,
-        () => {
-          match = pattern.exec(stdout);
-          return match !== null || child.exitCode !== null;
-        },
-      );
+      await until(30_000, `${args.join(" ")}: ${String(pattern)} on standard output`, () => {
+        return pattern.test(stdout) || child.exitCode !== null;
+      });
+      const match = pattern.exec(stdout);
       if (match === null) throw new Error(`${args.join(" ")} ended without ${String(pattern)}: ${stdout}${stderr}`);
       return match;
     },

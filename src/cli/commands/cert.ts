@@ -1,7 +1,6 @@
 import type { Command } from "commander";
 import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { createDevCertificates } from "../../listen/dev-certificate.ts";
 import { CliError, fileError } from "../failure.ts";
 import { withSession } from "../session.ts";
 import type { Session } from "../session.ts";
@@ -40,6 +39,8 @@ async function run({ out, flags }: Session): Promise<void> {
   const path = (name: string): string => join(dir, name);
   const files = { ca: path("ca.pem"), caKey: path("ca-key.pem"), cert: path("cert.pem"), key: path("key.pem") };
   if (flags["force"] !== true) await refuseExisting(Object.values(files));
+  // Loaded here, because the other commands start faster without it.
+  const { createDevCertificates } = await import("../../listen/dev-certificate.ts");
   const pems = await createDevCertificates({ hosts, days });
   await mkdir(dir, { recursive: true }).catch((error: unknown) => {
     throw fileError(dir, "written", error);

@@ -74,7 +74,6 @@ async function* greetings({ greet }: SluiceClient, plan: GreetPlan): AsyncGenera
   }
 }
 
-// eslint-disable-next-line @typescript-eslint/require-await -- the stubs take an async iterable
 async function* requests(names: readonly string[]): AsyncGenerator<{ name: string }, void, undefined> {
   for (const name of names) yield { name };
 }

@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { start } from "../../compose.ts";
 import { onAbort } from "../../async/signals.ts";
 import { parseServerConfig, serverOptions } from "../../config.ts";
 import { errorText } from "../failure.ts";
@@ -29,6 +28,8 @@ Examples:
 
 async function run({ out, flags, signal }: Session): Promise<"ok"> {
   const config = parseServerConfig(flags, process.env);
+  // Loaded here, because the other commands start faster without the whole server.
+  const { start } = await import("../../compose.ts");
   const server = await start(config);
   const onHangup = (): void => {
     server.reload().catch((error: unknown) => {
