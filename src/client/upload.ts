@@ -89,7 +89,10 @@ async function* requestsFrom(
   failed: (error: unknown) => void,
 ): AsyncGenerator<UploadRequest, void, undefined> {
   const { createIfMissing = false, seal = false } = options;
-  yield create(UploadRequestSchema, { message: { case: "open", value: { stream, createIfMissing, producer } } });
+  // With the expected seq two uploads of different things at once do not end up in each other: the second one fails.
+  yield create(UploadRequestSchema, {
+    message: { case: "open", value: { stream, createIfMissing, producer, expectedSeq: tail } },
+  });
   // One record a batch, so that its number among the producer's batches is its seq.
   let producerSeq = tail;
   for await (const record of records) {
