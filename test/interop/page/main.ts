@@ -1,0 +1,73 @@
+/** What the browser test calls: each function runs in the page, and gives plain values back. */
+import { createSluiceWebClient } from "../../../src/client/web.ts";
+import type { SluiceWebClient } from "../../../src/client/web.ts";
+
+interface Lane {
+  readonly url: string;
+  readonly protocol: "connect" | "grpc-web";
+}
+
+function clientOf({ url, protocol }: Lane): SluiceWebClient {
+  return createSluiceWebClient({ url, protocol, token: "sample", retry: { attempts: 0 } });
+}
+
+const page = {
+  async greet(lane: Lane): Promise<string> {
+    return (await clientOf(lane).greet.greet({ name: "Ada" })).greeting;
+  },
+
+  /** How many milliseconds lie between the first greeting and the last. */
+  async greetRepeatedly(lane: Lane): Promise<{ greetings: string[]; spreadMs: number }> {
+    const greetings: string[] = [];
+    let first = 0;
+    let last = 0;
+    const request = { name: "Ada", times: 5, interval: { nanos: 100_000_000 } };
+    for await (const { greeting } of clientOf(lane).greet.greetRepeatedly(request)) {
+      last = performance.now();
+      if (greetings.length === 0) first = last;
+      greetings.push(greeting);
+    }
+    return { greetings, spreadMs: last - first };
+  },
+
+  /** Follows a stream while it appends to it, and leaves after the last record. */
+  async appendAndFollow(lane: Lane, stream: string): Promise<{ acked: string[]; read: string[] }> {
+    const { data } = clientOf(lane);
+    await data.createStream(stream);
+    const texts = ["a", "b", "c"];
+    const read: string[] = [];
+    const caughtUp = Promise.withResolvers<void>();
+    const following = (async () => {
+      const options = { follow: true, onCaughtUp: () => caughtUp.resolve() };
+      for await (const record of data.read(stream, options)) {
+        read.push(new TextDecoder().decode(record.data));
+        if (read.length === texts.length) break;
+      }
+    })();
+    await caughtUp.promise;
+    const acked: string[] = [];
+    for (const text of texts) acked.push(String((await data.append(stream, [{ data: text }])).firstSeq));
+    await following;
+    return { acked, read };
+  },
+
+  async appender(lane: Lane, stream: string): Promise<string> {
+    const { data } = clientOf(lane);
+    const appender = data.appender(stream, { createIfMissing: true });
+    const acks = Array.from({ length: 20 }, (_, i) => appender.append([{ data: String(i) }]));
+    await appender.close();
+    return String((await Promise.all(acks)).at(-1)?.nextSeq);
+  },
+
+  async failure(lane: Lane): Promise<string> {
+    try {
+      await clientOf(lane).data.getStream("absent");
+      return "none";
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  },
+};
+
+export type Page = typeof page;
+Object.assign(globalThis, { page });
