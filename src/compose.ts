@@ -163,7 +163,19 @@ async function startWith(
     requestHeaders: ["Authorization", "Acme-Token"],
     responseHeaders: ["Greet-Version", "Greet-Count"],
   });
-  const listener = await listen(handler, { ...config, tls });
+  const listener = await listen(handler, {
+    ...config,
+    tls,
+    onAged: (connection) => {
+      runtime.end(
+        new ConnectError(
+          "the connection has reached --max-connection-age: connect again, and resume",
+          Code.Unavailable,
+        ),
+        connection,
+      );
+    },
+  });
   cleanups.push(() => listener.close());
   const admin =
     config.adminPort === undefined
@@ -186,7 +198,7 @@ async function startWith(
     draining.abort(goingAway());
     listener.drain();
     await before(config.drainTimeout, runtime.idle());
-    runtime.endAll(goingAway());
+    runtime.end(goingAway());
     await before(farewellMs, runtime.idle());
     clearInterval(sweeper);
     await listener.close();

@@ -25,7 +25,10 @@ const farewellMs = 1000;
 export class Connections {
   readonly #options: ConnectionOptions;
   readonly #sockets = new Set<Socket>();
-  readonly #sessions = new Set<ServerHttp2Session>();
+  /** By the peer's address and port: a session's own `socket` is a proxy. */
+  readonly #sessions = new Map<string, ServerHttp2Session>();
+  /** Those that carry HTTP: the sockets themselves, or what TLS makes of them. */
+  readonly #carriers = new Set<Socket>();
   /** HTTP/1.1 connections that take no more calls. */
   readonly #aged = new WeakSet<Socket>();
   /** Calls in flight of an HTTP/1.1 connection. */
@@ -40,12 +43,20 @@ export class Connections {
     return this.#sockets.size;
   }
 
+  /** Counts a connection as it arrives. One more than the limit is closed. */
   add(socket: Socket): void {
     if (this.#draining || this.#sockets.size >= this.#options.maxConnections) {
       socket.destroy();
       return;
     }
     this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+  }
+
+  /** Takes care of the age and the end of a connection that can carry HTTP: after the handshake, with TLS. */
+  manage(socket: Socket): void {
+    if (socket.destroyed) return;
+    this.#carriers.add(socket);
     const age = this.#options.maxConnectionAge * (1 + ageJitter * (2 * Math.random() - 1));
     const timer = setTimeout(
       () => {
@@ -55,48 +66,47 @@ export class Connections {
     ).unref();
     socket.once("close", () => {
       clearTimeout(timer);
-      this.#sockets.delete(socket);
+      this.#carriers.delete(socket);
     });
   }
 
   addSession(session: ServerHttp2Session): void {
-    this.#sessions.add(session);
+    const peer = peerOf(session.socket);
+    this.#sessions.set(peer, session);
     session.on("error", () => undefined);
-    session.once("close", () => this.#sessions.delete(session));
+    session.once("close", () => this.#sessions.delete(peer));
     keepAlive(session, this.#options);
     if (this.#draining) goAway(session);
   }
 
-  /** Counts a call of an HTTP/1.1 connection; its last answer says so if the connection takes no more. */
-  admit(req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse): boolean {
-    if (req.httpVersionMajor !== 2) {
-      const { socket } = req;
-      this.#busy.set(socket, (this.#busy.get(socket) ?? 0) + 1);
-      if (this.#draining || this.#aged.has(socket)) (res as ServerResponse).setHeader("connection", "close");
-      res.once("close", () => {
-        this.#busy.set(socket, (this.#busy.get(socket) ?? 1) - 1);
-        if (this.#draining || this.#aged.has(socket)) socket.end();
-      });
-    }
-    return true;
+  /** Counts a call of an HTTP/1.1 connection; its answer says so if the connection takes no more. */
+  begin(req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse): void {
+    if (req.httpVersionMajor === 2) return;
+    const { socket } = req;
+    this.#busy.set(socket, (this.#busy.get(socket) ?? 0) + 1);
+    if (this.#draining || this.#aged.has(socket)) (res as ServerResponse).setHeader("connection", "close");
+    res.once("close", () => {
+      this.#busy.set(socket, (this.#busy.get(socket) ?? 1) - 1);
+      if (this.#draining || this.#aged.has(socket)) socket.end();
+    });
   }
 
   drain(): void {
     this.#draining = true;
-    for (const session of this.#sessions) goAway(session);
-    for (const socket of this.#sockets) {
-      if (!this.#isHttp2(socket) && (this.#busy.get(socket) ?? 0) === 0) socket.end();
+    for (const session of this.#sessions.values()) goAway(session);
+    for (const socket of this.#carriers) {
+      if (!this.#sessions.has(peerOf(socket)) && (this.#busy.get(socket) ?? 0) === 0) socket.end();
     }
   }
 
   destroyAll(): void {
-    for (const session of this.#sessions) session.destroy();
+    for (const session of this.#sessions.values()) session.destroy();
     for (const socket of this.#sockets) socket.destroy();
   }
 
   /** The connection has reached its age: it takes no more calls, and after the grace it is closed. */
   #retire(socket: Socket): void {
-    const session = this.#sessionOf(socket);
+    const session = this.#sessions.get(peerOf(socket));
     if (session !== undefined) {
       goAway(session);
     } else {
@@ -117,23 +127,10 @@ export class Connections {
       clearTimeout(grace);
     });
   }
+}
 
-  #isHttp2(socket: Socket): boolean {
-    return this.#sessionOf(socket) !== undefined;
-  }
-
-  #sessionOf(socket: Socket): ServerHttp2Session | undefined {
-    for (const session of this.#sessions) {
-      // The session's own `socket` is a proxy: ports tell which connection it is.
-      if (
-        !session.destroyed &&
-        session.socket.remotePort === socket.remotePort &&
-        session.socket.remoteAddress === socket.remoteAddress
-      )
-        return session;
-    }
-    return undefined;
-  }
+function peerOf(socket: Pick<Socket, "remoteAddress" | "remotePort">): string {
+  return `${socket.remoteAddress ?? ""} ${socket.remotePort ?? ""}`;
 }
 
 /** RFC 9113, section 6.8: the peer may finish its calls, and must make new ones elsewhere. */

@@ -46,12 +46,22 @@ export interface Listener {
 export async function listen(handler: RequestHandler, options: ListenOptions): Promise<Listener> {
   const connections = new Connections(options);
   const guarded: RequestHandler = (req, res) => {
-    if (connections.admit(req, res)) handler(req, res);
+    connections.begin(req, res);
+    if (req.httpVersionMajor === 2 && sizeOf(req.rawHeaders) > options.maxHeaderBytes) {
+      // Node enforces what it advertises only once the peer has acknowledged it. RFC 6585, section 5.
+      res.statusCode = 431;
+      res.end();
+      return;
+    }
+    handler(req, res);
   };
   const server =
     options.tls === undefined ? listenClear(guarded, connections, options) : listenTls(guarded, connections, options);
   server.on("connection", (socket: Socket) => {
     connections.add(socket);
+  });
+  server.on(options.tls === undefined ? "connection" : "secureConnection", (socket: Socket) => {
+    connections.manage(socket);
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
@@ -138,6 +148,12 @@ function listenTls(handler: RequestHandler, connections: Connections, options: L
   });
   prepareHttp1(server);
   return server;
+}
+
+function sizeOf(rawHeaders: readonly string[]): number {
+  let size = 0;
+  for (const text of rawHeaders) size += text.length;
+  return size;
 }
 
 function http1Options(options: ListenOptions) {

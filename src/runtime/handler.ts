@@ -9,7 +9,7 @@ import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
 import { headersOf, toUniversalRequest } from "./node-request.ts";
 import { flushHead, writeResponse } from "./node-response.ts";
-import { isHttp2Response } from "./node-types.ts";
+import { isHttp2, isHttp2Response } from "./node-types.ts";
 import type { NodeRequest, NodeResponse } from "./node-types.ts";
 import { answerUnknownPath } from "./unknown-path.ts";
 
@@ -59,8 +59,8 @@ export interface Runtime {
   handle(this: void, req: NodeRequest, res: NodeResponse): void;
   /** Calls that are not over. */
   readonly activeCalls: number;
-  /** Ends every call with the reason. */
-  endAll(reason: ConnectError): void;
+  /** Ends every call with the reason; with `connection` (a socket, or an HTTP/2 session), the calls on it. */
+  end(reason: ConnectError, connection?: object): void;
   /** Resolves when no call is active. */
   idle(): Promise<void>;
 }
@@ -75,15 +75,14 @@ const shapes = {
 } as const;
 
 export function createRuntime(options: RuntimeOptions): Runtime {
-  const active = new Set<ActiveCall>();
+  const active = new Map<ActiveCall, { readonly res: NodeResponse; readonly connection: object | undefined }>();
   let waitingForIdle: (() => void)[] = [];
-  const responses = new WeakMap<ActiveCall, NodeResponse>();
 
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
     compressMinBytes: options.compressMinBytes,
     readMaxBytes: options.maxMessageBytes,
-    interceptors: [...options.interceptors, countAndFlush((call) => responses.get(call))],
+    interceptors: [...options.interceptors, countAndFlush((call) => active.get(call)?.res)],
     async requestGate(context) {
       const call = context.values.get(activeCallKey);
       if (call !== undefined) call.context = context;
@@ -144,8 +143,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       header.delete("grpc-accept-encoding");
     }
     let response: UniversalServerResponse | undefined;
-    active.add(call);
-    responses.set(call, res);
+    active.set(call, { res, connection: isHttp2(req) ? req.stream.session : req.socket });
     res.once("close", () => {
       call.close(res.writableFinished ? undefined : new ConnectError("the client went away", Code.Canceled));
       active.delete(call);
@@ -183,8 +181,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     get activeCalls() {
       return active.size;
     },
-    endAll(reason) {
-      for (const call of [...active]) call.end(reason);
+    end(reason, connection) {
+      for (const [call, { connection: its }] of [...active]) {
+        if (connection === undefined || its === connection) call.end(reason);
+      }
     },
     idle() {
       if (active.size === 0) return Promise.resolve();
