@@ -93,6 +93,7 @@ function codeName(code: Code): string {
 
 /** The message of anything thrown. */
 export function errorText(error: unknown): string {
+  if (error instanceof ConnectError) return error.rawMessage;
   return error instanceof Error ? error.message : String(error);
 }
 

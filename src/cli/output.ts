@@ -1,4 +1,5 @@
 import cliProgress from "cli-progress";
+import { clearLine, cursorTo } from "node:readline";
 import { stripVTControlCharacters, styleText } from "node:util";
 import { errorText } from "./failure.ts";
 import type { Failure } from "./failure.ts";
@@ -70,7 +71,11 @@ export class Output {
 
   /** What is going on, on standard error. */
   note(text: string): void {
-    this.#bar?.stop();
+    if (this.#bar !== undefined) {
+      // The bar draws itself again on the next line.
+      cursorTo(this.#stderr, 0);
+      clearLine(this.#stderr, 0);
+    }
     this.#stderr.write(this.json ? `${JSON.stringify({ note: text })}\n` : `${text}\n`);
   }
 

@@ -75,6 +75,8 @@ async function run({ client, config, out, args, flags, signal }: ClientSession):
     });
   } finally {
     lines.close();
+    // The shell's prompt begins on a line of its own.
+    if (onTerminal) process.stdout.write("\n");
   }
 }
 
