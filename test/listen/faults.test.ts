@@ -64,7 +64,7 @@ async function request(
   let trailers: Record<string, unknown> = {};
   const chunks: Buffer[] = [];
   stream.on("response", (h) => (received = h));
-  stream.on("trailers", (t) => (trailers = t));
+  stream.on("trailers", (t: Record<string, unknown>) => (trailers = t));
   stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   if (body === undefined) stream.write(Buffer.alloc(0));
   else stream.end(body);
@@ -361,7 +361,7 @@ describe("limits", () => {
     });
     stream.on("error", () => undefined);
     let trailers: Record<string, unknown> = {};
-    stream.on("trailers", (t) => (trailers = t));
+    stream.on("trailers", (t: Record<string, unknown>) => (trailers = t));
     stream.resume();
     await within(5000, "GOAWAY", goaway);
     expect(stream.closed).toBe(false);

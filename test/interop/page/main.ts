@@ -36,9 +36,9 @@ const page = {
     await data.createStream(stream);
     const texts = ["a", "b", "c"];
     const read: string[] = [];
-    const caughtUp = Promise.withResolvers<void>();
+    const caughtUp = Promise.withResolvers<undefined>();
     const following = (async () => {
-      const options = { follow: true, onCaughtUp: () => caughtUp.resolve() };
+      const options = { follow: true, onCaughtUp: () => caughtUp.resolve(undefined) };
       for await (const record of data.read(stream, options)) {
         read.push(new TextDecoder().decode(record.data));
         if (read.length === texts.length) break;
