@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -17,14 +18,17 @@ export interface ServerProcess {
   kill(signal: NodeJS.Signals): void;
   /** The value of a metric without labels; needs `--admin-port 0`. */
   metric(name: string): Promise<number>;
-  /** Memory of its own in bytes, once it has stopped moving by more than 1 %. */
-  settledMemory(): Promise<number>;
+  /**
+   * What the process still refers to, in bytes: JavaScript's heap and the buffers outside it, after a full
+   * collection. Garbage that nobody has collected yet is not held. Needs `inspect`.
+   */
+  heldMemory(): Promise<number>;
 }
 
 /** Starts `sluice serve` on a free port; killed, and its temporary data removed, at the end of the test. */
 export async function startServerProcess(
   args: string[] = [],
-  options: { dataDir?: string } = {},
+  options: { dataDir?: string; inspect?: boolean } = {},
 ): Promise<ServerProcess> {
   let dataDir = options.dataDir;
   if (dataDir === undefined) {
@@ -34,6 +38,7 @@ export async function startServerProcess(
   }
   const child = spawn(process.execPath, [main, "serve", "--port", "0", "--data-dir", dataDir, ...args], {
     stdio: ["ignore", "pipe", "pipe"],
+    env: options.inspect === true ? { ...process.env, NODE_OPTIONS: "--inspect=127.0.0.1:0" } : process.env,
   });
   const exited = new Promise<number | string>((resolve) => {
     child.once("exit", (code, signal) => {
@@ -62,12 +67,6 @@ export async function startServerProcess(
   if (url === undefined || child.pid === undefined) throw new Error(`unexpected first line: ${line}`);
   const pid = child.pid;
 
-  async function memory(): Promise<number> {
-    // Resident pages less shared ones: what the store maps from its file is not the process's own
-    // (https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html).
-    const [, resident, shared] = (await readFile(`/proc/${pid}/statm`, "utf8")).split(" ").map(Number);
-    return ((resident ?? 0) - (shared ?? 0)) * 4096;
-  }
   return {
     url,
     pid,
@@ -78,15 +77,34 @@ export async function startServerProcess(
       const text = await (await fetch(adminUrl)).text();
       return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
     },
-    async settledMemory() {
-      const end = Date.now() + 10_000;
-      let last = await memory();
-      for (;;) {
-        await new Promise((resolve) => setTimeout(resolve, 300));
-        const now = await memory();
-        if (Math.abs(now - last) < last / 100 || Date.now() > end) return now;
-        last = now;
-      }
+    async heldMemory() {
+      const inspector = /Debugger listening on (ws:\S+)/.exec(log)?.[1];
+      if (inspector === undefined) throw new Error(`no inspector in the log: ${log}`);
+      return within(20_000, "the process's memory", askMemory(inspector));
     },
   };
+}
+
+/** Collects garbage and measures, over the Chrome DevTools Protocol. */
+async function askMemory(inspector: string): Promise<number> {
+  const socket = new WebSocket(inspector);
+  await once(socket, "open");
+  try {
+    let id = 0;
+    const ask = async (method: string, params: object): Promise<unknown> => {
+      id++;
+      const reply = once(socket, "message");
+      socket.send(JSON.stringify({ id, method, params }));
+      const [event] = (await reply) as [MessageEvent<string>];
+      return (JSON.parse(event.data) as { result: unknown }).result;
+    };
+    // Twice, because what has a finalizer goes only in the second.
+    await ask("HeapProfiler.collectGarbage", {});
+    await ask("HeapProfiler.collectGarbage", {});
+    const expression = "(({ heapUsed, external }) => heapUsed + external)(process.memoryUsage())";
+    const { result } = (await ask("Runtime.evaluate", { expression })) as { result: { value: number } };
+    return result.value;
+  } finally {
+    socket.close();
+  }
 }
