@@ -160,6 +160,24 @@ export const serverOptions = {
     [1, 1_000_000],
     "Calls at once on one HTTP/2 connection, as advertised to the peer. One more is refused.",
   ),
+  streamWindow: bytes(
+    "stream-window",
+    MiB,
+    [64 * KiB - 1, 2 ** 31 - 1],
+    "HTTP/2 flow control window of one stream: what a client may send ahead of the handler, and so what a slow handler holds in memory. A stream moves at most one window a round trip.",
+  ),
+  connectionWindow: bytes(
+    "connection-window",
+    16 * MiB,
+    [64 * KiB - 1, 2 ** 31 - 1],
+    "HTTP/2 flow control window of one connection: what all its streams together may have in flight.",
+  ),
+  streamBufferBytes: bytes(
+    "stream-buffer-bytes",
+    256 * KiB,
+    [KiB, 1024 * MiB],
+    "Messages of one stream that wait for the handler. Beyond it the server stops reading from that stream.",
+  ),
   maxCalls: count(
     "max-calls",
     20_000,

@@ -22,6 +22,10 @@ export interface ListenOptions extends ConnectionOptions {
   readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
   /** Calls at once on one HTTP/2 connection. */
   readonly maxStreamsPerConnection: number;
+  /** Bytes: HTTP/2's flow control window of each stream. */
+  readonly streamWindow: number;
+  /** Bytes: HTTP/2's flow control window of each connection. */
+  readonly connectionWindow: number;
   /** Bytes. */
   readonly maxHeaderBytes: number;
   /** Milliseconds for the first bytes, the TLS handshake and the headers of a request. */
@@ -96,6 +100,7 @@ function listenClear(handler: RequestHandler, connections: Connections, options:
   const http2 = createHttp2Server(http2Options(options), handler);
   prepareHttp1(http1);
   http2.on("session", (session) => {
+    session.setLocalWindowSize(options.connectionWindow);
     connections.addSession(session);
   });
   http2.on("sessionError", () => undefined);
@@ -140,6 +145,7 @@ function listenTls(handler: RequestHandler, connections: Connections, options: L
     throw new DomainError({ kind: "config", detail }, { cause });
   }
   server.on("session", (session) => {
+    session.setLocalWindowSize(options.connectionWindow);
     connections.addSession(session);
   });
   server.on("sessionError", () => undefined);
@@ -172,6 +178,7 @@ function http2Options(options: ListenOptions) {
   return {
     settings: {
       maxConcurrentStreams: options.maxStreamsPerConnection,
+      initialWindowSize: options.streamWindow,
       maxHeaderListSize: options.maxHeaderBytes,
       enablePush: false,
     },

@@ -1,12 +1,11 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { HandlerContext } from "@connectrpc/connect";
 import type { Call } from "./call.ts";
 
 /** How long an ended call may take to tell its peer, in milliseconds; then its stream is reset. */
 const farewellMs = 1000;
 
 /** The longest delay that a Node timer takes, in milliseconds (2^31 - 1). */
-const maxTimerMs = 2_147_483_647;
+export const maxTimerMs = 2_147_483_647;
 
 export interface CallLimits {
   /** Longest duration in milliseconds. */
@@ -31,8 +30,7 @@ export class ActiveCall implements Call {
   bytesOut = 0;
   /** What the call failed with, as far as is known. */
   error: ConnectError | undefined;
-  /** Set by the gate, which is the first to see it. */
-  context: HandlerContext | undefined;
+  headersHeld = false;
   readonly #controller = new AbortController();
   readonly #listeners = new Set<() => void>();
   readonly #reset: () => void;
@@ -72,6 +70,10 @@ export class ActiveCall implements Call {
     this.error ??= ConnectError.from(reason);
     this.#after(farewellMs, this.#reset);
     this.#controller.abort(reason);
+  }
+
+  holdHeaders(): void {
+    this.headersHeld = true;
   }
 
   onClose(listener: () => void): () => void {

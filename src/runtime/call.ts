@@ -21,6 +21,12 @@ export interface Call {
    * signal, and the peer gets it as the call's error.
    */
   end(reason: Error): void;
+  /**
+   * Keeps the headers of a streamed response until its first message or its end,
+   * for a handler that sets some only after a wait. To be called before that
+   * wait: without it the headers leave as soon as the handler waits.
+   */
+  holdHeaders(): void;
   /** Runs the listener when the call is over, whatever the outcome. Returns the cleanup. */
   onClose(listener: () => void): () => void;
 }

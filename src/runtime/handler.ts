@@ -1,16 +1,19 @@
-import { Code, ConnectError, createConnectRouter, createContextKey, createContextValues } from "@connectrpc/connect";
+import { Code, ConnectError, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { ConnectRouter, ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
-import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
-import { constants } from "node:http2";
 import { ActiveCall } from "./active-call.ts";
 import { callKey } from "./call.ts";
 import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
-import { headersOf, toUniversalRequest } from "./node-request.ts";
-import { flushHead, writeResponse } from "./node-response.ts";
-import { isHttp2, isHttp2Response } from "./node-types.ts";
+import type { HttpExchange } from "./exchange.ts";
+import { NodeExchange } from "./node-exchange.ts";
 import type { NodeRequest, NodeResponse } from "./node-types.ts";
+import { collectRoutes } from "./routes.ts";
+import type { Route } from "./routes.ts";
+import { serveStream } from "./stream-call.ts";
+import { streamProtocolOf } from "./stream-protocols.ts";
+import { serveUniversal } from "./universal-call.ts";
 import { answerUnknownPath } from "./unknown-path.ts";
 
 /** What a call was and how it went, for the log and the metrics. */
@@ -41,6 +44,8 @@ export interface RuntimeOptions {
   /** Bytes. */
   readonly compressMinBytes: number;
   readonly compressStreams: boolean;
+  /** Bytes of a stream's messages that wait for the handler before its peer is asked to pause. */
+  readonly streamBufferBytes: number;
   /** Milliseconds, as all that follow. */
   readonly unaryTimeout: number;
   readonly streamTimeout: number;
@@ -53,10 +58,12 @@ export interface RuntimeOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-/** Serves a router's RPCs to node:http and node:http2. */
+/** Serves a router's RPCs. */
 export interface Runtime {
-  /** A request listener. */
+  /** A request listener for node:http and node:http2. */
   handle(this: void, req: NodeRequest, res: NodeResponse): void;
+  /** Serves what another version of HTTP has received. */
+  serve(this: void, exchange: HttpExchange): void;
   /** Calls that are not over. */
   readonly activeCalls: number;
   /** Ends every call with the reason; with `connection` (a socket, or an HTTP/2 session), the calls on it. */
@@ -75,77 +82,72 @@ const shapes = {
 } as const;
 
 export function createRuntime(options: RuntimeOptions): Runtime {
-  const active = new Map<ActiveCall, { readonly res: NodeResponse; readonly connection: object | undefined }>();
+  const active = new Map<ActiveCall, HttpExchange>();
   let waitingForIdle: (() => void)[] = [];
 
-  const router = createConnectRouter({
-    acceptCompression: [compressionGzip, compressionBrotli],
+  const requestGate = async (context: HandlerContext): Promise<void> => {
+    try {
+      if (active.size > options.maxCalls) {
+        throw new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted);
+      }
+      await options.requestGate?.(context);
+    } catch (error) {
+      const call = context.values.get(activeCallKey);
+      if (call !== undefined) call.error ??= ConnectError.from(error);
+      throw error;
+    }
+  };
+  const acceptCompression = [compressionGzip, compressionBrotli];
+  const routes = collectRoutes(options.routes, {
+    acceptCompression,
     compressMinBytes: options.compressMinBytes,
     readMaxBytes: options.maxMessageBytes,
-    interceptors: [...options.interceptors, countAndFlush((call) => active.get(call)?.res)],
-    async requestGate(context) {
-      const call = context.values.get(activeCallKey);
-      if (call !== undefined) call.context = context;
-      try {
-        if (active.size > options.maxCalls) {
-          throw new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted);
-        }
-        await options.requestGate?.(context);
-      } catch (error) {
-        if (call !== undefined) call.error ??= ConnectError.from(error);
-        throw error;
-      }
-    },
+    interceptors: [...options.interceptors, countUnary],
+    requestGate,
   });
-  options.routes(router);
-  const handlers = new Map<string, UniversalHandler>();
-  for (const handler of router.handlers) handlers.set(handler.requestPath, handler);
+  const streamOptions = { ...options, acceptCompression, requestGate };
 
-  function handle(req: NodeRequest, res: NodeResponse): void {
-    const handler = handlers.get(req.url?.split("?", 1)[0] ?? "");
-    if (handler === undefined) {
-      answerUnknownPath(req, res);
+  function serve(exchange: HttpExchange): void {
+    const route = routes.get(exchange.path);
+    if (route === undefined) {
+      answerUnknownPath(exchange);
       return;
     }
-    serve(handler, req, res).catch((error: unknown) => {
+    answer(route, exchange).catch((error: unknown) => {
       options.onError?.(error);
-      reset(res);
+      exchange.reset();
     });
   }
 
-  async function serve(handler: UniversalHandler, req: NodeRequest, res: NodeResponse): Promise<void> {
-    const header = headersOf(req);
-    const streaming = handler.method.methodKind !== "unary";
-    const values = createContextValues();
+  async function answer({ handler, streaming }: Route, exchange: HttpExchange): Promise<void> {
+    const contextValues = createContextValues();
+    const shape = shapes[handler.method.methodKind];
+    const contentType = exchange.header.get("content-type");
     const call = new ActiveCall(
       {
         procedure: `${handler.service.typeName}/${handler.method.name}`,
-        shape: shapes[handler.method.methodKind],
-        protocol: protocolOf(header.get("content-type")),
-        httpVersion: req.httpVersion,
-        peer: `${req.socket.remoteAddress ?? "?"}:${req.socket.remotePort ?? "?"}`,
+        shape,
+        protocol: protocolOf(contentType),
+        httpVersion: exchange.httpVersion,
+        peer: exchange.peer,
       },
-      streaming
-        ? {
+      shape === "unary"
+        ? { timeoutMs: options.unaryTimeout, timeoutOption: "--unary-timeout" }
+        : {
             timeoutMs: options.streamTimeout,
             timeoutOption: "--stream-timeout",
             idleMs: options.streamIdleTimeout,
-          }
-        : { timeoutMs: options.unaryTimeout, timeoutOption: "--unary-timeout" },
+          },
       () => {
-        reset(res);
+        exchange.reset();
       },
     );
-    values.set(callKey, call);
-    values.set(activeCallKey, call);
-    if (streaming && !options.compressStreams) {
-      header.delete("connect-accept-encoding");
-      header.delete("grpc-accept-encoding");
-    }
-    let response: UniversalServerResponse | undefined;
-    active.set(call, { res, connection: isHttp2(req) ? req.stream.session : req.socket });
-    res.once("close", () => {
-      call.close(res.writableFinished ? undefined : new ConnectError("the client went away", Code.Canceled));
+    contextValues.set(callKey, call);
+    contextValues.set(activeCallKey, call);
+    let response: UniversalServerResponse | undefined = undefined;
+    active.set(call, exchange);
+    exchange.onClose((complete) => {
+      call.close(complete ? undefined : new ConnectError("the client went away", Code.Canceled));
       active.delete(call);
       if (active.size === 0) {
         for (const resolve of waitingForIdle) resolve();
@@ -163,27 +165,32 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         bytesIn: call.bytesIn,
         bytesOut: call.bytesOut,
         durationMs: Math.round((performance.now() - call.startedAt) * 1000) / 1000,
-        values,
+        values: contextValues,
       });
     });
-    // An error of the socket shows as "close" too; without a listener it would end the process.
-    res.on("error", () => undefined);
-    req.on("error", () => undefined);
-    response = await handler(toUniversalRequest(req, header, call, values));
-    if (response.status === 415) {
-      response = { ...response, header: new Headers({ "accept-post": acceptPost }) };
+    const stream = exchange.method === "POST" ? streamProtocolOf(contentType) : undefined;
+    if (streaming !== undefined && stream !== undefined) {
+      await serveStream({ route: streaming, ...stream, contextValues }, exchange, call, streamOptions);
+      return;
     }
-    await writeResponse(response, req, res, call);
+    if (shape !== "unary" && !options.compressStreams) {
+      exchange.header.delete("connect-accept-encoding");
+      exchange.header.delete("grpc-accept-encoding");
+    }
+    response = await serveUniversal(handler, exchange, call, contextValues);
   }
 
   return {
-    handle,
+    serve,
+    handle(req, res) {
+      serve(new NodeExchange(req, res));
+    },
     get activeCalls() {
       return active.size;
     },
     end(reason, connection) {
-      for (const [call, { connection: its }] of [...active]) {
-        if (connection === undefined || its === connection) call.end(reason);
+      for (const [call, exchange] of [...active]) {
+        if (connection === undefined || exchange.connection === connection) call.end(reason);
       }
     },
     idle() {
@@ -193,85 +200,18 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   };
 }
 
-/** What a POST may carry (https://www.w3.org/TR/ldp/#header-accept-post). */
-const acceptPost = [
-  "application/json",
-  "application/proto",
-  "application/connect+json",
-  "application/connect+proto",
-  "application/grpc",
-  "application/grpc+json",
-  "application/grpc+proto",
-  "application/grpc-web",
-  "application/grpc-web+json",
-  "application/grpc-web+proto",
-].join(", ");
-
-/**
- * The innermost interceptor: counts messages, and sends the headers of a
- * streamed response once the handler has been called, so that they hold what it
- * set before its first wait, and do not wait for its first message.
- */
-function countAndFlush(responseOf: (call: ActiveCall) => NodeResponse | undefined): Interceptor {
-  return (next) => async (req) => {
-    const call = req.contextValues.get(activeCallKey);
-    if (call === undefined) return next(req);
-    const flushSoon = (): void => {
-      setImmediate(() => {
-        const res = responseOf(call);
-        if (res === undefined || call.context === undefined || call.signal.aborted) return;
-        // Asks nginx and its kin not to hold messages back.
-        call.context.responseHeader.set("x-accel-buffering", "no");
-        flushHead(res, call.context.responseHeader);
-      });
-    };
-    if (!req.stream) {
-      call.messagesIn = 1;
-      const response = await next(req);
-      call.messagesOut = 1;
-      return response;
-    }
-    const answer = next({ ...req, message: counted(req.message, () => call.messagesIn++) });
-    if (call.shape === "client") flushSoon();
-    const response = await answer;
-    if (!response.stream) return response;
-    return {
-      ...response,
-      message: counted(response.message, () => call.messagesOut++, call.shape === "client" ? undefined : flushSoon),
-    };
-  };
-}
-
-/** Passes messages on and counts them; `started` runs once the first has been asked for. */
-function counted<T>(messages: AsyncIterable<T>, count: () => void, started?: () => void): AsyncIterable<T> {
-  return {
-    [Symbol.asyncIterator]() {
-      const it = messages[Symbol.asyncIterator]();
-      let first = true;
-      return {
-        async next() {
-          const pending = it.next();
-          if (first) started?.();
-          first = false;
-          const result = await pending;
-          if (result.done !== true) count();
-          return result;
-        },
-        return: (value?: unknown) => it.return?.(value) ?? Promise.resolve({ done: true, value: undefined }),
-        throw: (error?: unknown) => it.throw?.(error) ?? Promise.reject(error),
-      };
-    },
-  };
-}
+/** Counts the messages of a call that Connect's handler serves. */
+const countUnary: Interceptor = (next) => async (req) => {
+  const call = req.contextValues.get(activeCallKey);
+  if (call === undefined || req.stream) return next(req);
+  call.messagesIn = 1;
+  const response = await next(req);
+  call.messagesOut = 1;
+  return response;
+};
 
 function protocolOf(contentType: string | null): Call["protocol"] {
   if (contentType?.startsWith("application/grpc-web") === true) return "grpc-web";
   if (contentType?.startsWith("application/grpc") === true) return "grpc";
   return "connect";
-}
-
-/** Cuts a response that cannot end in order. */
-function reset(res: NodeResponse): void {
-  if (isHttp2Response(res)) res.stream.close(constants.NGHTTP2_CANCEL);
-  else res.destroy();
 }

@@ -1,25 +1,19 @@
-import { finish } from "./node-response.ts";
-import type { NodeRequest, NodeResponse } from "./node-types.ts";
+import type { HttpExchange } from "./exchange.ts";
 
 /** Says that there is no such method, in the terms of the protocol that asked. */
-export function answerUnknownPath(req: NodeRequest, res: NodeResponse): void {
-  const contentType = req.headers["content-type"] ?? "";
-  const path = (req.url ?? "/").split("?", 1)[0] ?? "/";
-  const message = `there is no method ${path}: see what there is with server reflection`;
-  res.on("error", () => undefined);
+export function answerUnknownPath(exchange: HttpExchange): void {
+  const contentType = exchange.header.get("content-type") ?? "";
+  const message = `there is no method ${exchange.path}: see what there is with server reflection`;
   if (contentType.startsWith("application/grpc")) {
     // Trailers-Only (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
-    res.statusCode = 200;
-    res.setHeader("content-type", contentType);
-    res.setHeader("grpc-status", "12");
-    res.setHeader("grpc-message", encodeURIComponent(message));
-    finish(req, res);
+    const header = { "content-type": contentType, "grpc-status": "12", "grpc-message": encodeURIComponent(message) };
+    exchange.sendHead(200, new Headers(header));
+    exchange.end();
     return;
   }
-  res.statusCode = 404;
-  res.setHeader("content-type", "application/json");
-  const body = JSON.stringify({ code: "unimplemented", message });
-  res.setHeader("content-length", Buffer.byteLength(body));
-  (res.write as (chunk: string) => boolean)(body);
-  finish(req, res);
+  const body = new TextEncoder().encode(JSON.stringify({ code: "unimplemented", message }));
+  const header = { "content-type": "application/json", "content-length": String(body.byteLength) };
+  exchange.sendHead(404, new Headers(header));
+  exchange.write([body]);
+  exchange.end();
 }

@@ -1,0 +1,49 @@
+/** Gets the body of a request as it arrives. */
+export interface BodyReceiver {
+  onChunk(chunk: Uint8Array): void;
+  /** The body is complete; not called if the exchange breaks off. */
+  onEnd(): void;
+}
+
+/**
+ * One HTTP request and its response: all that the runtime knows of HTTP. Each
+ * version of HTTP has an adapter that makes one.
+ */
+export interface HttpExchange {
+  readonly method: string;
+  /** Absolute. */
+  readonly url: string;
+  readonly path: string;
+  /** "1.0", "1.1", "2.0" or "3.0". */
+  readonly httpVersion: string;
+  /** Without HTTP/2's pseudo-headers. */
+  readonly header: Headers;
+  /** Address and port of the peer. */
+  readonly peer: string;
+  /** The connection that carries it, by identity. */
+  readonly connection: object | undefined;
+  /** Whether the response's status and headers have been sent. */
+  readonly headSent: boolean;
+  /** Whether the response is complete, or the exchange broken off. */
+  readonly closed: boolean;
+
+  /** Begins to read the body. Until then the peer's flow control window stays as it is. */
+  receive(receiver: BodyReceiver): void;
+  /** Asks for no more chunks; some may still come. */
+  pause(): void;
+  resume(): void;
+
+  /** Sends the status and the headers at once. Nothing, if that has been done. */
+  sendHead(status: number, header: Headers): void;
+  /** Writes the pieces as one. False if the peer does not keep up: then `onDrain` says when it does again. */
+  write(pieces: readonly Uint8Array[]): boolean;
+  /** Ends the response, with its trailers; also while the request is still arriving. */
+  end(trailer?: Headers): void;
+  /** Cuts a response that cannot end in order. */
+  reset(): void;
+
+  /** Replaces the listener for the moment from which `write` may be called again. */
+  onDrain(listener: () => void): void;
+  /** Calls the listener once the exchange is over; `complete` if the whole response has been sent. */
+  onClose(listener: (complete: boolean) => void): void;
+}

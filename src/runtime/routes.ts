@@ -1,0 +1,61 @@
+import type { DescMessage, DescMethod, DescService } from "@bufbuild/protobuf";
+import { createConnectRouter, createMethodImplSpec, createServiceImplSpec } from "@connectrpc/connect";
+import type { ConnectRouter, ConnectRouterOptions, MethodImplSpec } from "@connectrpc/connect";
+import { createMethodSerializationLookup } from "@connectrpc/connect/protocol";
+import type { MethodSerializationLookup, UniversalHandler } from "@connectrpc/connect/protocol";
+
+/** A method: Connect's handler for it, and its implementation if the runtime may serve it itself. */
+export interface Route {
+  readonly handler: UniversalHandler;
+  readonly streaming: StreamingRoute | undefined;
+}
+
+export interface StreamingRoute {
+  readonly spec: StreamingSpec;
+  readonly codec: MethodSerializationLookup<DescMessage, DescMessage>;
+}
+
+export type StreamingSpec = Exclude<MethodImplSpec, { kind: "unary" }>;
+
+/** What an envelope's prefix can say. */
+const writeMaxBytes = 0xffffffff;
+
+/**
+ * Collects the methods that `register` adds, by their path. A service or method
+ * that is added with options of its own is left to Connect's handlers, which
+ * know what they mean.
+ */
+export function collectRoutes(
+  register: (router: ConnectRouter) => void,
+  options: ConnectRouterOptions & { readonly readMaxBytes: number },
+): ReadonlyMap<string, Route> {
+  const connectRouter = createConnectRouter(options);
+  const streaming = new Map<DescMethod, StreamingRoute>();
+  const add = (spec: MethodImplSpec, own: object | undefined): void => {
+    if (spec.kind === "unary" || own !== undefined) return;
+    const limits = { readMaxBytes: options.readMaxBytes, writeMaxBytes };
+    streaming.set(spec.method, {
+      spec,
+      codec: createMethodSerializationLookup(spec.method, undefined, undefined, limits),
+    });
+  };
+  const router: ConnectRouter = {
+    handlers: connectRouter.handlers,
+    service(service: DescService, implementation, own) {
+      connectRouter.service(service, implementation, own);
+      for (const spec of Object.values(createServiceImplSpec(service, implementation).methods)) add(spec, own);
+      return router;
+    },
+    rpc(method, implementation, own) {
+      connectRouter.rpc(method, implementation, own);
+      add(createMethodImplSpec(method, implementation), own);
+      return router;
+    },
+  };
+  register(router);
+  const routes = new Map<string, Route>();
+  for (const handler of connectRouter.handlers) {
+    routes.set(handler.requestPath, { handler, streaming: streaming.get(handler.method) });
+  }
+  return routes;
+}

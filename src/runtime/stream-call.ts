@@ -1,0 +1,160 @@
+import { Code, ConnectError, createHandlerContext } from "@connectrpc/connect";
+import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
+import { compressionNegotiate } from "@connectrpc/connect/protocol";
+import type { Compression } from "@connectrpc/connect/protocol";
+import { onAbort } from "../async/signals.ts";
+import { maxTimerMs } from "./active-call.ts";
+import type { ActiveCall } from "./active-call.ts";
+import type { HttpExchange } from "./exchange.ts";
+import { invoke } from "./invoke.ts";
+import { RequestMessages } from "./request-messages.ts";
+import { ResponseWriter } from "./response-writer.ts";
+import type { StreamingRoute } from "./routes.ts";
+import type { StreamProtocol } from "./stream-protocols.ts";
+
+export interface StreamCallOptions {
+  readonly interceptors: readonly Interceptor[];
+  readonly requestGate: (context: HandlerContext) => Promise<void>;
+  readonly acceptCompression: Compression[];
+  /** Bytes. */
+  readonly compressMinBytes: number;
+  readonly compressStreams: boolean;
+  /** Bytes. */
+  readonly maxMessageBytes: number;
+  /** Bytes of request messages that wait for the handler. */
+  readonly streamBufferBytes: number;
+}
+
+/** A request to a streaming method, as far as it is understood. */
+export interface StreamRequestHead {
+  readonly route: StreamingRoute;
+  readonly protocol: StreamProtocol;
+  readonly binary: boolean;
+  readonly contextValues: ContextValues;
+}
+
+/** Serves one streaming call, from the gate to the end of its response. Fails never: what goes wrong is its answer. */
+export async function serveStream(
+  { route, protocol, binary, contextValues }: StreamRequestHead,
+  exchange: HttpExchange,
+  call: ActiveCall,
+  options: StreamCallOptions,
+): Promise<void> {
+  const { header } = exchange;
+  const { method } = route.spec;
+  const timeout = protocol.parseTimeout(header.get(protocol.timeoutHeader), Number.MAX_SAFE_INTEGER);
+  const compression = compressionNegotiate(
+    options.acceptCompression,
+    header.get(protocol.encodingHeader),
+    header.get(protocol.acceptEncodingHeader),
+    protocol.acceptEncodingHeader,
+  );
+  const context = createHandlerContext({
+    service: method.parent,
+    method,
+    requestMethod: exchange.method,
+    protocolName: protocol.name,
+    // A later deadline than a timer can wait for is left to the call's own.
+    ...(timeout.timeoutMs === undefined ? {} : { timeoutMs: Math.min(timeout.timeoutMs, maxTimerMs) }),
+    requestSignal: call.signal,
+    requestHeader: header,
+    url: exchange.url,
+    responseHeader: { "content-type": protocol.contentType(binary) },
+    responseTrailer: protocol.trailer,
+    contextValues,
+  });
+  const compressResponse = options.compressStreams ? compression.response : null;
+  if (compressResponse !== null) context.responseHeader.set(protocol.encodingHeader, compressResponse.name);
+  // Asks nginx and its kin not to hold messages back.
+  context.responseHeader.set("x-accel-buffering", "no");
+  const input = route.codec.getI(binary);
+  const output = route.codec.getO(binary);
+  const requests = new RequestMessages({
+    exchange,
+    parse: (payload) => input.parse(payload),
+    compression: compression.request,
+    maxMessageBytes: options.maxMessageBytes,
+    maxQueuedBytes: options.streamBufferBytes,
+    endFlag: protocol.endFlag,
+    onMessage: () => call.messagesIn++,
+    onBytes: (count) => {
+      call.bytesIn += count;
+      call.touch();
+    },
+  });
+  const writer = new ResponseWriter({
+    exchange,
+    header: context.responseHeader,
+    compression: compressResponse,
+    compressMinBytes: options.compressMinBytes,
+    onBytes: (count) => {
+      call.bytesOut += count;
+      call.touch();
+    },
+  });
+
+  let messages: AsyncIterator<unknown> | undefined;
+  const finish = (reason?: unknown): void => {
+    if (writer.ended) return;
+    const error = reason === undefined ? undefined : toConnectError(reason);
+    if (error !== undefined) call.error ??= error;
+    writer.end(protocol.end(context.responseTrailer, error));
+  };
+  const leave = onAbort(context.signal, (reason) => {
+    requests.fail(reason, true);
+    // The handler hears of it first, and may have something to say; then the peer is told, whatever the handler does.
+    setImmediate(() => {
+      finish(reason);
+      messages?.return?.().catch(() => undefined);
+    });
+  });
+
+  try {
+    await options.requestGate(context);
+    if (compression.error !== undefined) throw compression.error;
+    if (timeout.error !== undefined) throw timeout.error;
+    requests.start();
+    const response = await invoke({
+      spec: route.spec,
+      context,
+      input: requests,
+      interceptors: options.interceptors,
+      onStarted: () => {
+        // What the handler sets before its first wait is in the headers, and they do not wait for its first message.
+        if (!call.headersHeld) setImmediate(() => writer.sendHead());
+      },
+    });
+    replaceAll(response.header, context.responseHeader);
+    messages = response.message[Symbol.asyncIterator]();
+    for (let next = await messages.next(); next.done !== true; next = await messages.next()) {
+      if (writer.ended) break;
+      call.messagesOut++;
+      const full = writer.add(output.serialize(next.value as never));
+      if (full !== undefined) await full;
+    }
+    replaceAll(response.trailer, context.responseTrailer);
+    finish();
+  } catch (error) {
+    context.abort(error);
+    finish(error);
+  } finally {
+    leave();
+    context.abort();
+    // Runs the handler's `finally` if it was left early; not awaited, because a handler may be slow to let go.
+    messages?.return?.().catch(() => undefined);
+    requests.return().catch(() => undefined);
+  }
+}
+
+function toConnectError(reason: unknown): ConnectError {
+  return reason instanceof ConnectError
+    ? reason
+    : new ConnectError("internal error", Code.Internal, undefined, undefined, reason);
+}
+
+/** Interceptors may hand on headers of their own. */
+function replaceAll(from: Headers, to: Headers): void {
+  if (from === to) return;
+  for (const name of [...to.keys()]) to.delete(name);
+  for (const [name, value] of from) to.append(name, value);
+}

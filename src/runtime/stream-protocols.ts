@@ -1,0 +1,97 @@
+import type { ConnectError } from "@connectrpc/connect";
+import * as connect from "@connectrpc/connect/protocol-connect";
+import * as grpc from "@connectrpc/connect/protocol-grpc";
+import * as grpcWeb from "@connectrpc/connect/protocol-grpc-web";
+
+/** How a streaming response ends: with one more envelope, or with HTTP trailers. */
+export interface StreamEnd {
+  readonly envelope?: { readonly flags: number; readonly payload: Uint8Array };
+  readonly trailer?: Headers;
+}
+
+/** What a protocol settles for a streaming call on the server, besides the envelopes that all share. */
+export interface StreamProtocol {
+  readonly name: "connect" | "grpc" | "grpc-web";
+  /** Whether the codec is binary; undefined if the content type is not one of this protocol's for streams. */
+  readonly isBinary: (contentType: string | null) => boolean | undefined;
+  readonly contentType: (binary: boolean) => string;
+  readonly timeoutHeader: string;
+  readonly parseTimeout: typeof connect.parseTimeout;
+  readonly encodingHeader: string;
+  readonly acceptEncodingHeader: string;
+  /** The flag of an envelope that ends a response. */
+  readonly endFlag: number | undefined;
+  /** What `HandlerContext.responseTrailer` holds at first. */
+  readonly trailer: Readonly<Record<string, string>>;
+  readonly end: (trailer: Headers, error: ConnectError | undefined) => StreamEnd;
+}
+
+const endStream = connect.createEndStreamSerialization(undefined);
+const grpcWebTrailer = grpcWeb.createTrailerSerialization();
+
+const connectStreams: StreamProtocol = {
+  name: "connect",
+  isBinary(contentType) {
+    const type = connect.parseContentType(contentType);
+    return type?.stream === true ? type.binary : undefined;
+  },
+  contentType: (binary) => (binary ? connect.contentTypeStreamProto : connect.contentTypeStreamJson),
+  timeoutHeader: connect.headerTimeout,
+  parseTimeout: connect.parseTimeout,
+  encodingHeader: connect.headerStreamEncoding,
+  acceptEncodingHeader: connect.headerStreamAcceptEncoding,
+  endFlag: connect.endStreamFlag,
+  trailer: {},
+  end: (metadata, error) => ({
+    envelope: {
+      flags: connect.endStreamFlag,
+      payload: endStream.serialize(error === undefined ? { metadata } : { metadata, error }),
+    },
+  }),
+};
+
+const grpcStreams: StreamProtocol = {
+  name: "grpc",
+  isBinary: (contentType) => grpc.parseContentType(contentType)?.binary,
+  contentType: (binary) => (binary ? grpc.contentTypeProto : grpc.contentTypeJson),
+  timeoutHeader: grpc.headerTimeout,
+  parseTimeout: grpc.parseTimeout,
+  encodingHeader: grpc.headerEncoding,
+  acceptEncodingHeader: grpc.headerAcceptEncoding,
+  endFlag: undefined,
+  trailer: { [grpc.headerGrpcStatus]: grpc.grpcStatusOk },
+  end: (trailer, error) => ({ trailer: error === undefined ? trailer : grpc.setTrailerStatus(trailer, error) }),
+};
+
+const grpcWebStreams: StreamProtocol = {
+  name: "grpc-web",
+  isBinary(contentType) {
+    const type = grpcWeb.parseContentType(contentType);
+    // Of the text variant, which is base64, Connect makes nothing either.
+    return type === undefined || type.text ? undefined : type.binary;
+  },
+  contentType: (binary) => (binary ? grpcWeb.contentTypeProto : grpcWeb.contentTypeJson),
+  timeoutHeader: grpcWeb.headerTimeout,
+  parseTimeout: grpcWeb.parseTimeout,
+  encodingHeader: grpcWeb.headerEncoding,
+  acceptEncodingHeader: grpcWeb.headerAcceptEncoding,
+  endFlag: grpcWeb.trailerFlag,
+  trailer: { [grpcWeb.headerGrpcStatus]: grpcWeb.grpcStatusOk },
+  end: (trailer, error) => ({
+    envelope: {
+      flags: grpcWeb.trailerFlag,
+      payload: grpcWebTrailer.serialize(error === undefined ? trailer : grpcWeb.setTrailerStatus(trailer, error)),
+    },
+  }),
+};
+
+/** The protocol of a request to a streaming method, and its codec. */
+export function streamProtocolOf(
+  contentType: string | null,
+): { readonly protocol: StreamProtocol; readonly binary: boolean } | undefined {
+  for (const protocol of [grpcStreams, grpcWebStreams, connectStreams]) {
+    const binary = protocol.isBinary(contentType);
+    if (binary !== undefined) return { protocol, binary };
+  }
+  return undefined;
+}

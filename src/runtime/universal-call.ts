@@ -1,0 +1,148 @@
+import type { ContextValues } from "@connectrpc/connect";
+import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import * as connect from "@connectrpc/connect/protocol-connect";
+import * as grpc from "@connectrpc/connect/protocol-grpc";
+import { onAbort } from "../async/signals.ts";
+import { maxTimerMs } from "./active-call.ts";
+import type { ActiveCall } from "./active-call.ts";
+import type { HttpExchange } from "./exchange.ts";
+
+/** Bytes of a body that wait for the handler before the peer is asked to pause. */
+const maxQueuedBytes = 64 * 1024;
+
+/** What a POST may carry (https://www.w3.org/TR/ldp/#header-accept-post). */
+const acceptPost = [
+  "application/json",
+  "application/proto",
+  "application/connect+json",
+  "application/connect+proto",
+  "application/grpc",
+  "application/grpc+json",
+  "application/grpc+proto",
+  "application/grpc-web",
+  "application/grpc-web+json",
+  "application/grpc-web+proto",
+].join(", ");
+
+/** Serves a call with Connect's own handler: unary methods, and whatever else the runtime leaves to it. */
+export async function serveUniversal(
+  handler: UniversalHandler,
+  exchange: HttpExchange,
+  call: ActiveCall,
+  contextValues: ContextValues,
+): Promise<UniversalServerResponse> {
+  boundTimeout(exchange.header);
+  const request: UniversalServerRequest = {
+    // Connect refuses bidi on HTTP/1.1, because a client may wait for full duplex in vain. Half duplex
+    // works there, and Node answers while it reads, so that the call is worth more than the refusal.
+    httpVersion: call.shape === "bidi" ? "2.0" : exchange.httpVersion,
+    method: exchange.method,
+    url: exchange.url,
+    header: exchange.header,
+    body: bodyOf(exchange, call),
+    signal: call.signal,
+    contextValues,
+  };
+  let response = await handler(request);
+  if (response.status === 415) response = { ...response, header: new Headers({ "accept-post": acceptPost }) };
+  await writeResponse(response, exchange, call);
+  return response;
+}
+
+/** Connect sets a timer for what the client asks, and a timer beyond its range fires at once. */
+function boundTimeout(header: Headers): void {
+  for (const [name, parseTimeout, longest] of [
+    [connect.headerTimeout, connect.parseTimeout, String(maxTimerMs)],
+    [grpc.headerTimeout, grpc.parseTimeout, `${Math.floor(maxTimerMs / 1000)}S`],
+  ] as const) {
+    const { timeoutMs } = parseTimeout(header.get(name), Number.MAX_SAFE_INTEGER);
+    if (timeoutMs !== undefined && timeoutMs > maxTimerMs) header.set(name, longest);
+  }
+}
+
+/** Writes the response, waiting whenever the peer does not keep up. */
+async function writeResponse(
+  { status, header = new Headers(), body, trailer }: UniversalServerResponse,
+  exchange: HttpExchange,
+  call: ActiveCall,
+): Promise<void> {
+  const chunks = body?.[Symbol.asyncIterator]();
+  try {
+    if (chunks !== undefined) {
+      for (let chunk = await chunks.next(); chunk.done !== true; chunk = await chunks.next()) {
+        if (call.closed) return;
+        exchange.sendHead(status, header);
+        call.bytesOut += chunk.value.byteLength;
+        call.touch();
+        if (!exchange.write([chunk.value])) await drained(exchange, call);
+        call.touch();
+      }
+    }
+    if (call.closed) return;
+    exchange.sendHead(status, header);
+    exchange.end(trailer);
+  } finally {
+    // Runs the handler's `finally` if the peer left; not awaited, because a handler may be slow to let go.
+    chunks?.return?.().catch(() => undefined);
+  }
+}
+
+/** Waits until the peer has taken what was written, or the call is over. */
+function drained(exchange: HttpExchange, call: ActiveCall): Promise<void> {
+  return new Promise((resolve) => {
+    const cleanup = call.onClose(resolve);
+    exchange.onDrain(() => {
+      cleanup();
+      resolve();
+    });
+  });
+}
+
+/**
+ * The chunks of the body, read from the first that is asked for. Ends with the
+ * call's reason when the call is ended, also while it waits.
+ */
+async function* bodyOf(exchange: HttpExchange, call: ActiveCall): AsyncGenerator<Uint8Array> {
+  let chunks: Uint8Array[] = [];
+  let queued = 0;
+  const state: { complete?: boolean; failure?: Error } = {};
+  let wake: (() => void) | undefined;
+  const leave = onAbort(call.signal, (reason) => {
+    state.failure = reason;
+    wake?.();
+  });
+  exchange.receive({
+    onChunk(chunk) {
+      call.bytesIn += chunk.byteLength;
+      call.touch();
+      chunks.push(chunk);
+      queued += chunk.byteLength;
+      if (queued > maxQueuedBytes) exchange.pause();
+      wake?.();
+    },
+    onEnd() {
+      state.complete = true;
+      wake?.();
+    },
+  });
+  try {
+    for (;;) {
+      if (state.failure !== undefined) throw state.failure;
+      if (chunks.length === 0) {
+        if (state.complete === true) return;
+        await new Promise<void>((resolve) => (wake = resolve));
+        continue;
+      }
+      const taken = chunks;
+      chunks = [];
+      if (queued > maxQueuedBytes) exchange.resume();
+      queued = 0;
+      yield* taken;
+    }
+  } finally {
+    leave();
+    // What still comes is dropped, so that the peer gets to read the answer.
+    chunks = [];
+    exchange.resume();
+  }
+}
