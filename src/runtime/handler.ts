@@ -2,6 +2,7 @@ import { Code, ConnectError, createContextKey, createContextValues } from "@conn
 import type { ConnectRouter, ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import { ByteSink } from "../wire/byte-sink.ts";
 import { ActiveCall } from "./active-call.ts";
 import { callKey } from "./call.ts";
 import type { Call } from "./call.ts";
@@ -105,7 +106,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     interceptors: [...options.interceptors, countUnary],
     requestGate,
   });
-  const streamOptions = { ...options, acceptCompression, requestGate };
+  // Not cleared: what is sent of it has been written before.
+  const sink = new ByteSink((size) => new Uint8Array(Buffer.allocUnsafeSlow(size).buffer));
+  const streamOptions = { ...options, acceptCompression, requestGate, sink };
 
   function serve(exchange: HttpExchange): void {
     const route = routes.get(exchange.path);

@@ -3,6 +3,8 @@ import { createConnectRouter, createMethodImplSpec, createServiceImplSpec } from
 import type { ConnectRouter, ConnectRouterOptions, MethodImplSpec } from "@connectrpc/connect";
 import { createMethodSerializationLookup } from "@connectrpc/connect/protocol";
 import type { MethodSerializationLookup, UniversalHandler } from "@connectrpc/connect/protocol";
+import { compileEncoder } from "../wire/message-encoder.ts";
+import type { MessageEncoder } from "../wire/message-encoder.ts";
 
 /** A method: Connect's handler for it, and its implementation if the runtime may serve it itself. */
 export interface Route {
@@ -13,6 +15,8 @@ export interface Route {
 export interface StreamingRoute {
   readonly spec: StreamingSpec;
   readonly codec: MethodSerializationLookup<DescMessage, DescMessage>;
+  /** Encodes the binary form of responses. */
+  readonly encode: MessageEncoder;
 }
 
 export type StreamingSpec = Exclude<MethodImplSpec, { kind: "unary" }>;
@@ -37,6 +41,7 @@ export function collectRoutes(
     streaming.set(spec.method, {
       spec,
       codec: createMethodSerializationLookup(spec.method, undefined, undefined, limits),
+      encode: compileEncoder(spec.method.output),
     });
   };
   const router: ConnectRouter = {

@@ -1,8 +1,10 @@
+import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, createHandlerContext } from "@connectrpc/connect";
 import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import { compressionNegotiate } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { onAbort } from "../async/signals.ts";
+import type { ByteSink } from "../wire/byte-sink.ts";
 import { maxTimerMs } from "./active-call.ts";
 import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
@@ -15,6 +17,8 @@ import type { StreamProtocol } from "./stream-protocols.ts";
 export interface StreamCallOptions {
   readonly interceptors: readonly Interceptor[];
   readonly requestGate: (context: HandlerContext) => Promise<void>;
+  /** Where responses are encoded. */
+  readonly sink: ByteSink;
   readonly acceptCompression: Compression[];
   /** Bytes. */
   readonly compressMinBytes: number;
@@ -84,6 +88,8 @@ export async function serveStream(
   });
   const writer = new ResponseWriter({
     exchange,
+    sink: options.sink,
+    codec: { serialize: (message) => output.serialize(message), encode: binary ? route.encode : undefined },
     header: context.responseHeader,
     compression: compressResponse,
     compressMinBytes: options.compressMinBytes,
@@ -129,7 +135,7 @@ export async function serveStream(
     for (let next = await messages.next(); next.done !== true; next = await messages.next()) {
       if (writer.ended) break;
       call.messagesOut++;
-      const full = writer.add(output.serialize(next.value as never));
+      const full = writer.add(next.value as Message);
       if (full !== undefined) await full;
     }
     replaceAll(response.trailer, context.responseTrailer);

@@ -1,4 +1,8 @@
+import type { Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { Pieces } from "./byte-sink.ts";
+import type { ByteSink } from "./byte-sink.ts";
+import type { MessageEncoder } from "./message-encoder.ts";
 
 /** One byte of flags and four of length (https://connectrpc.com/docs/protocol#streaming-rpcs). */
 const prefixLength = 5;
@@ -122,61 +126,63 @@ export class EnvelopeParser {
  * large payloads as they are.
  */
 export class EnvelopeWriter {
-  #flags: number[] = [];
-  #payloads: Uint8Array[] = [];
-  #bytes = 0;
+  readonly #sink: ByteSink;
+  readonly #pieces = new Pieces();
+
+  constructor(sink: ByteSink) {
+    this.#sink = sink;
+  }
 
   /** Bytes to write, prefixes included. */
   get byteLength(): number {
-    return this.#bytes;
+    return this.#pieces.byteLength;
   }
 
+  /** Adds an envelope with the payload; a large one is not copied. */
   add(flags: number, payload: Uint8Array): void {
-    this.#flags.push(flags);
-    this.#payloads.push(payload);
-    this.#bytes += prefixLength + payload.byteLength;
+    const sink = this.#sink;
+    const length = payload.byteLength;
+    const joined = length <= joinMaxBytes;
+    sink.beginItem();
+    sink.reserve(joined ? prefixLength + length : prefixLength);
+    sink.pos += prefixLength;
+    if (joined) {
+      sink.bytes.set(payload, sink.pos);
+      sink.pos += length;
+    }
+    writePrefix(sink, flags, length);
+    this.#pieces.addItem(sink);
+    if (!joined) this.#pieces.add(payload);
+  }
+
+  /** Adds an envelope with the message; false, and nothing is added, if the encoder does not know it. */
+  addMessage(flags: number, message: Message, encode: MessageEncoder): boolean {
+    const sink = this.#sink;
+    sink.beginItem();
+    sink.reserve(prefixLength);
+    sink.pos += prefixLength;
+    if (!encode(sink, message)) {
+      sink.rewind();
+      return false;
+    }
+    writePrefix(sink, flags, sink.pos - sink.begin - prefixLength);
+    this.#pieces.addItem(sink);
+    return true;
   }
 
   /** What has been added since the last time. */
   take(): Uint8Array[] {
-    const flags = this.#flags;
-    const payloads = this.#payloads;
-    this.#flags = [];
-    this.#payloads = [];
-    this.#bytes = 0;
-    const pieces: Uint8Array[] = [];
-    for (let begin = 0; begin < payloads.length;) {
-      let end = begin;
-      let length = 0;
-      let large: Uint8Array | undefined;
-      // A large payload ends a piece: its prefix is the last of what is joined.
-      while (end < payloads.length && large === undefined) {
-        const payload = payloads[end++] as Uint8Array;
-        length += prefixLength;
-        if (payload.byteLength > joinMaxBytes) large = payload;
-        else length += payload.byteLength;
-      }
-      const piece = new Uint8Array(length);
-      let at = 0;
-      for (let i = begin; i < end; i++) {
-        const payload = payloads[i] as Uint8Array;
-        const size = payload.byteLength;
-        piece[at] = flags[i] as number;
-        piece[at + 1] = size >>> 24;
-        piece[at + 2] = size >>> 16;
-        piece[at + 3] = size >>> 8;
-        piece[at + 4] = size;
-        at += prefixLength;
-        if (size > joinMaxBytes) continue;
-        piece.set(payload, at);
-        at += size;
-      }
-      pieces.push(piece);
-      if (large !== undefined) pieces.push(large);
-      begin = end;
-    }
-    return pieces;
+    return this.#pieces.take();
   }
+}
+
+/** At the beginning of the sink's item. */
+function writePrefix({ bytes, begin }: ByteSink, flags: number, length: number): void {
+  bytes[begin] = flags;
+  bytes[begin + 1] = length >>> 24;
+  bytes[begin + 2] = length >>> 16;
+  bytes[begin + 3] = length >>> 8;
+  bytes[begin + 4] = length;
 }
 
 /** Four bytes, big-endian, unsigned. */
