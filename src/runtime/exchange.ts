@@ -35,8 +35,11 @@ export interface HttpExchange {
 
   /** Sends the status and the headers at once. Nothing, if that has been done. */
   sendHead(status: number, header: Headers): void;
-  /** Writes the pieces as one. False if the peer does not keep up: then `onDrain` says when it does again. */
-  write(pieces: readonly Uint8Array[]): boolean;
+  /**
+   * Writes the pieces as one. False if the peer does not keep up: then `onDrain` says when it does again.
+   * Calls `sent` once the pieces are out and their memory may be written again; never, if that is not certain.
+   */
+  write(pieces: readonly Uint8Array[], sent?: () => void): boolean;
   /** Ends the response, with its trailers; also while the request is still arriving. */
   end(trailer?: Headers): void;
   /** Cuts a response that cannot end in order. */

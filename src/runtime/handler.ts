@@ -8,6 +8,7 @@ import { callKey } from "./call.ts";
 import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
 import type { HttpExchange } from "./exchange.ts";
+import { allocateUncleared } from "./memory.ts";
 import { NodeExchange } from "./node-exchange.ts";
 import type { NodeRequest, NodeResponse } from "./node-types.ts";
 import { collectRoutes } from "./routes.ts";
@@ -106,8 +107,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     interceptors: [...options.interceptors, countUnary],
     requestGate,
   });
-  // Not cleared: what is sent of it has been written before.
-  const sink = new ByteSink((size) => new Uint8Array(Buffer.allocUnsafeSlow(size).buffer));
+  const sink = new ByteSink(allocateUncleared);
   const streamOptions = { ...options, acceptCompression, requestGate, sink };
 
   function serve(exchange: HttpExchange): void {

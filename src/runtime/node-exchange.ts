@@ -94,12 +94,17 @@ export class NodeExchange implements HttpExchange {
     (res as { flushHeaders: () => void }).flushHeaders();
   }
 
-  write(pieces: readonly Uint8Array[]): boolean {
+  write(pieces: readonly Uint8Array[], sent?: () => void): boolean {
     const sink = this.#sink;
-    if (pieces.length === 1) return sink.write(pieces[0]);
+    const last = pieces.length - 1;
+    // After a failure the memory may still be in a queue below.
+    const done = (error?: Error | null): void => {
+      if (error == null) sent?.();
+    };
+    if (last === 0) return sink.write(pieces[0], done);
     sink.cork();
     let open = true;
-    for (const piece of pieces) open = sink.write(piece);
+    for (const [i, piece] of pieces.entries()) open = i === last ? sink.write(piece, done) : sink.write(piece);
     sink.uncork();
     return open;
   }

@@ -2,6 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { compressedFlag } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { EnvelopeParser } from "../wire/envelope.ts";
+import { allocateUncleared } from "./memory.ts";
 import type { BodyReceiver, HttpExchange } from "./exchange.ts";
 
 export interface RequestMessagesOptions<T> {
@@ -19,6 +20,11 @@ export interface RequestMessagesOptions<T> {
   readonly onBytes: (count: number) => void;
 }
 
+interface Envelope {
+  readonly flags: number;
+  readonly payload: Uint8Array;
+}
+
 type Waiter<T> = PromiseWithResolvers<IteratorResult<T, undefined>>;
 
 /**
@@ -29,7 +35,7 @@ type Waiter<T> = PromiseWithResolvers<IteratorResult<T, undefined>>;
 export class RequestMessages<T> implements AsyncIterableIterator<T, undefined>, BodyReceiver {
   readonly #options: RequestMessagesOptions<T>;
   readonly #parser: EnvelopeParser;
-  #queue: { readonly flags: number; readonly payload: Uint8Array }[] = [];
+  #queue: Envelope[] = [];
   #head = 0;
   #queuedBytes = 0;
   #paused = false;
@@ -41,7 +47,7 @@ export class RequestMessages<T> implements AsyncIterableIterator<T, undefined>, 
 
   constructor(options: RequestMessagesOptions<T>) {
     this.#options = options;
-    this.#parser = new EnvelopeParser(options.maxMessageBytes);
+    this.#parser = new EnvelopeParser(options.maxMessageBytes, allocateUncleared);
   }
 
   /** Begins to read. */
@@ -129,7 +135,12 @@ export class RequestMessages<T> implements AsyncIterableIterator<T, undefined>, 
     }
     this.#queuedBytes -= item.payload.byteLength;
     if (this.#paused && this.#queuedBytes <= this.#options.maxQueuedBytes / 2) this.#letFlow();
-    return this.#open(item.flags, item.payload);
+    if ((item.flags & compressedFlag) !== 0) return this.#inflate(item);
+    try {
+      return Promise.resolve(this.#open(item.flags, item.payload));
+    } catch (error) {
+      return Promise.reject(toError(error));
+    }
   }
 
   readonly #take = (flags: number, payload: Uint8Array): void => {
@@ -138,39 +149,49 @@ export class RequestMessages<T> implements AsyncIterableIterator<T, undefined>, 
     if (waiter === undefined) {
       this.#queue.push({ flags, payload });
       this.#queuedBytes += payload.byteLength;
+    } else if ((flags & compressedFlag) !== 0) {
+      waiter.resolve(this.#inflate({ flags, payload }));
+    } else if (this.#inflating !== undefined) {
+      waiter.resolve(this.#inflating.then(() => this.#open(flags, payload)));
     } else {
-      waiter.resolve(
-        this.#inflating === undefined
-          ? this.#open(flags, payload)
-          : this.#inflating.then(() => this.#open(flags, payload)),
-      );
+      try {
+        waiter.resolve(this.#open(flags, payload));
+      } catch (error) {
+        waiter.reject(error);
+      }
     }
   };
 
-  /** Decompresses and parses. */
-  #open(flags: number, payload: Uint8Array): Promise<IteratorResult<T, undefined>> {
-    const { compression, endFlag, maxMessageBytes, parse } = this.#options;
+  #open(flags: number, payload: Uint8Array): IteratorResult<T, undefined> {
+    const { endFlag, parse } = this.#options;
     try {
-      if ((flags & compressedFlag) !== 0) {
-        if (compression === null) {
-          throw new ConnectError("received compressed envelope, but do not know how to decompress", Code.Internal);
-        }
-        const opened = compression.decompress(payload, maxMessageBytes).then((plain) => {
-          checkEnd(flags, endFlag);
-          return { done: false as const, value: parse(plain) };
-        });
-        this.#inflating = opened.catch((error: unknown) => {
-          this.fail(toError(error), true);
-        });
-        return opened;
+      if (endFlag !== undefined && (flags & endFlag) === endFlag) {
+        throw new ConnectError("unexpected end flag", Code.InvalidArgument);
       }
-      checkEnd(flags, endFlag);
-      return Promise.resolve({ done: false, value: parse(payload) });
+      return { done: false, value: parse(payload) };
     } catch (error) {
       // After a message that cannot be read, nothing later is.
       this.fail(toError(error), true);
-      return Promise.reject(toError(error));
+      throw error;
     }
+  }
+
+  #inflate({ flags, payload }: Envelope): Promise<IteratorResult<T, undefined>> {
+    const { compression, maxMessageBytes } = this.#options;
+    const opened = (async () => {
+      try {
+        if (compression === null) {
+          throw new ConnectError("received compressed envelope, but do not know how to decompress", Code.Internal);
+        }
+        const plain = await compression.decompress(payload, maxMessageBytes);
+        return this.#open(flags, plain);
+      } catch (error) {
+        this.fail(toError(error), true);
+        throw error;
+      }
+    })();
+    this.#inflating = opened.catch(() => undefined);
+    return opened;
   }
 
   #settleWaiters(): void {
@@ -191,12 +212,6 @@ export class RequestMessages<T> implements AsyncIterableIterator<T, undefined>, 
     if (!this.#paused) return;
     this.#paused = false;
     this.#options.exchange.resume();
-  }
-}
-
-function checkEnd(flags: number, endFlag: number | undefined): void {
-  if (endFlag !== undefined && (flags & endFlag) === endFlag) {
-    throw new ConnectError("unexpected end flag", Code.InvalidArgument);
   }
 }
 

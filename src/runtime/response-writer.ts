@@ -121,10 +121,10 @@ export class ResponseWriter {
     const count = this.#envelopes.byteLength;
     if (count === 0 || this.#ended) return;
     this.sendHead();
-    const pieces = this.#envelopes.take();
+    const { pieces, release } = this.#envelopes.take();
     this.#options.onBytes(count);
     this.#writtenThisTurn += count;
-    if (!this.#options.exchange.write(pieces)) this.#blocked = true;
+    if (!this.#options.exchange.write(pieces, release)) this.#blocked = true;
   }
 
   #unblocked(): Promise<void> {

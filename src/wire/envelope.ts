@@ -24,15 +24,20 @@ export type EnvelopeSink = (flags: number, payload: Uint8Array) => void;
  */
 export class EnvelopeParser {
   readonly #maxBytes: number;
+  readonly #allocate: (size: number) => Uint8Array<ArrayBuffer>;
   readonly #prefix = new Uint8Array(prefixLength);
   #prefixHave = 0;
   #length = 0;
   #part: Uint8Array | undefined;
   #partHave = 0;
 
-  /** A payload of more than `maxBytes` fails with RESOURCE_EXHAUSTED before it has been read. */
-  constructor(maxBytes: number) {
+  /**
+   * A payload of more than `maxBytes` fails with RESOURCE_EXHAUSTED before it has
+   * been read. `allocate` may give memory that has not been cleared.
+   */
+  constructor(maxBytes: number, allocate: (size: number) => Uint8Array<ArrayBuffer> = (size) => new Uint8Array(size)) {
     this.#maxBytes = maxBytes;
+    this.#allocate = allocate;
   }
 
   /** Bytes of an envelope that has not arrived whole. */
@@ -102,7 +107,7 @@ export class EnvelopeParser {
     const have = this.#partHave + bytes.byteLength;
     if (have === 0) return;
     if (this.#part === undefined || this.#part.byteLength < have) {
-      const grown = new Uint8Array(Math.min(this.#length, Math.max(firstPartBytes, have * 4)));
+      const grown = this.#allocate(Math.min(this.#length, Math.max(firstPartBytes, have * 8)));
       if (this.#part !== undefined) grown.set(this.#part.subarray(0, this.#partHave));
       this.#part = grown;
     }
@@ -127,10 +132,11 @@ export class EnvelopeParser {
  */
 export class EnvelopeWriter {
   readonly #sink: ByteSink;
-  readonly #pieces = new Pieces();
+  readonly #pieces: Pieces;
 
   constructor(sink: ByteSink) {
     this.#sink = sink;
+    this.#pieces = new Pieces(sink);
   }
 
   /** Bytes to write, prefixes included. */
@@ -151,7 +157,7 @@ export class EnvelopeWriter {
       sink.pos += length;
     }
     writePrefix(sink, flags, length);
-    this.#pieces.addItem(sink);
+    this.#pieces.addItem();
     if (!joined) this.#pieces.add(payload);
   }
 
@@ -166,12 +172,12 @@ export class EnvelopeWriter {
       return false;
     }
     writePrefix(sink, flags, sink.pos - sink.begin - prefixLength);
-    this.#pieces.addItem(sink);
+    this.#pieces.addItem();
     return true;
   }
 
-  /** What has been added since the last time. */
-  take(): Uint8Array[] {
+  /** What has been added since the last time; `release` is to be called once it has been sent. */
+  take(): ReturnType<Pieces["take"]> {
     return this.#pieces.take();
   }
 }

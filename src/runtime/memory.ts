@@ -1,0 +1,5 @@
+/** Memory as it comes, with what was in it before: only for what is written before it is read. */
+export function allocateUncleared(size: number): Uint8Array<ArrayBuffer> {
+  // Not of Buffer's pool, whose memory is shared with others and would be kept by the smallest piece.
+  return new Uint8Array(Buffer.allocUnsafeSlow(size).buffer);
+}
