@@ -4,7 +4,7 @@ import { DataService } from "../../gen/data/v1/data_pb.ts";
 import type { AppendResponse, Stream } from "../../gen/data/v1/data_pb.ts";
 import { createAppender } from "./appender.ts";
 import type { Appender, AppenderOptions } from "./appender.ts";
-import { createCancellingClient } from "./cancelling-client.ts";
+import { createStreamingClient } from "./streaming-client.ts";
 import { openExchange } from "./exchange.ts";
 import type { DataExchange, ExchangeOptions } from "./exchange.ts";
 import { readRecords } from "./read.ts";
@@ -73,7 +73,7 @@ export interface DataClientOptions {
 }
 
 export function createDataClient(transport: Transport, { fullDuplex, retry = {} }: DataClientOptions): DataClient {
-  const rpc = createCancellingClient(DataService, transport);
+  const rpc = createStreamingClient(DataService, transport);
   return {
     rpc,
     async createStream(name, { retention, ...options } = {}) {

@@ -4,7 +4,7 @@ import type { Client, Interceptor } from "@connectrpc/connect";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { linkSignals } from "../async/signals.ts";
-import { createCancellingClient } from "./cancelling-client.ts";
+import { createStreamingClient } from "./streaming-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
 import { createNodeTransport } from "./node-transport.ts";
@@ -72,8 +72,8 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
     ...(ca === undefined ? {} : { ca }),
   });
   const client = {
-    greet: createCancellingClient(GreetService, transport),
-    health: createCancellingClient(Health, transport),
+    greet: createStreamingClient(GreetService, transport),
+    health: createStreamingClient(Health, transport),
     data: createDataClient(transport, { fullDuplex: httpVersion === "2", ...(retry === undefined ? {} : { retry }) }),
     close(): Promise<void> {
       closing.abort(new ConnectError("the client was closed", Code.Canceled));

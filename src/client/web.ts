@@ -3,7 +3,7 @@ import type { Client, Interceptor } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
-import { createCancellingClient } from "./cancelling-client.ts";
+import { createStreamingClient } from "./streaming-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
 import type { RetryOptions } from "./retry.ts";
@@ -52,8 +52,8 @@ export function createSluiceWebClient(options: SluiceWebClientOptions): SluiceWe
     ...(fetch === undefined ? {} : { fetch }),
   });
   return {
-    greet: createCancellingClient(GreetService, transport),
-    health: createCancellingClient(Health, transport),
+    greet: createStreamingClient(GreetService, transport),
+    health: createStreamingClient(Health, transport),
     data: createDataClient(transport, { fullDuplex: false, ...(retry === undefined ? {} : { retry }) }),
   };
 }

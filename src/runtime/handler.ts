@@ -8,7 +8,7 @@ import { callKey } from "./call.ts";
 import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
 import type { HttpExchange } from "./exchange.ts";
-import { allocateUncleared } from "./memory.ts";
+import { allocateUncleared } from "../wire/node-platform.ts";
 import { NodeExchange } from "./node-exchange.ts";
 import type { NodeRequest, NodeResponse } from "./node-types.ts";
 import { collectRoutes } from "./routes.ts";

@@ -5,12 +5,13 @@ import { compressionNegotiate } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { onAbort } from "../async/signals.ts";
 import type { ByteSink } from "../wire/byte-sink.ts";
+import { MessageReader } from "../wire/message-reader.ts";
+import { MessageWriter } from "../wire/message-writer.ts";
 import { maxTimerMs } from "./active-call.ts";
 import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { invoke } from "./invoke.ts";
-import { RequestMessages } from "./request-messages.ts";
-import { ResponseWriter } from "./response-writer.ts";
+import { allocateUncleared, turns } from "../wire/node-platform.ts";
 import type { StreamingRoute } from "./routes.ts";
 import type { StreamProtocol } from "./stream-protocols.ts";
 
@@ -73,38 +74,52 @@ export async function serveStream(
   context.responseHeader.set("x-accel-buffering", "no");
   const input = route.codec.getI(binary);
   const output = route.codec.getO(binary);
-  const requests = new RequestMessages({
-    exchange,
+  const requests = new MessageReader({
+    source: exchange,
     parse: (payload) => input.parse(payload),
     compression: compression.request,
     maxMessageBytes: options.maxMessageBytes,
     maxQueuedBytes: options.streamBufferBytes,
-    endFlag: protocol.endFlag,
+    ...(protocol.endFlag === undefined ? {} : { end: { flag: protocol.endFlag, take: refuseEnd } }),
     onMessage: () => call.messagesIn++,
     onBytes: (count) => {
       call.bytesIn += count;
       call.touch();
     },
+    allocate: allocateUncleared,
   });
-  const writer = new ResponseWriter({
-    exchange,
+  const sendHead = (): void => {
+    if (!writer.closed) exchange.sendHead(200, context.responseHeader);
+  };
+  const writer = new MessageWriter({
+    write(pieces, sent) {
+      exchange.sendHead(200, context.responseHeader);
+      for (const { byteLength } of pieces) call.bytesOut += byteLength;
+      call.touch();
+      return exchange.write(pieces, sent);
+    },
     sink: options.sink,
     codec: { serialize: (message) => output.serialize(message), encode: binary ? route.encode : undefined },
-    header: context.responseHeader,
     compression: compressResponse,
     compressMinBytes: options.compressMinBytes,
-    onBytes: (count) => {
-      call.bytesOut += count;
-      call.touch();
-    },
+    turns,
+  });
+  exchange.onDrain(() => {
+    writer.drained();
+  });
+  call.onClose(() => {
+    writer.close();
   });
 
   let messages: AsyncIterator<unknown> | undefined;
   const finish = (reason?: unknown): void => {
-    if (writer.ended) return;
+    if (writer.closed) return;
     const error = reason === undefined ? undefined : toConnectError(reason);
     if (error !== undefined) call.error ??= error;
-    writer.end(protocol.end(context.responseTrailer, error));
+    const { envelope, trailer } = protocol.end(context.responseTrailer, error);
+    sendHead();
+    writer.end(envelope);
+    exchange.end(trailer);
   };
   const leave = onAbort(context.signal, (reason) => {
     requests.fail(reason, true);
@@ -119,7 +134,7 @@ export async function serveStream(
     await options.requestGate(context);
     if (compression.error !== undefined) throw compression.error;
     if (timeout.error !== undefined) throw timeout.error;
-    requests.start();
+    exchange.receive(requests);
     const response = await invoke({
       spec: route.spec,
       context,
@@ -127,13 +142,13 @@ export async function serveStream(
       interceptors: options.interceptors,
       onStarted: () => {
         // What the handler sets before its first wait is in the headers, and they do not wait for its first message.
-        if (!call.headersHeld) setImmediate(() => writer.sendHead());
+        if (!call.headersHeld) setImmediate(() => sendHead());
       },
     });
     replaceAll(response.header, context.responseHeader);
     messages = response.message[Symbol.asyncIterator]();
     for (let next = await messages.next(); next.done !== true; next = await messages.next()) {
-      if (writer.ended) break;
+      if (writer.closed) break;
       call.messagesOut++;
       const full = writer.add(next.value as Message);
       if (full !== undefined) await full;
@@ -150,6 +165,11 @@ export async function serveStream(
     messages?.return?.().catch(() => undefined);
     requests.return().catch(() => undefined);
   }
+}
+
+/** Only responses have an end of their own. */
+function refuseEnd(): never {
+  throw new ConnectError("unexpected end flag", Code.InvalidArgument);
 }
 
 function toConnectError(reason: unknown): ConnectError {

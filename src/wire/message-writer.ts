@@ -1,11 +1,9 @@
 import type { Message } from "@bufbuild/protobuf";
 import { compressedFlag } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
-import type { ByteSink } from "../wire/byte-sink.ts";
-import { EnvelopeWriter } from "../wire/envelope.ts";
-import type { MessageEncoder } from "../wire/message-encoder.ts";
-import type { HttpExchange } from "./exchange.ts";
-import type { StreamEnd } from "./stream-protocols.ts";
+import type { ByteSink } from "./byte-sink.ts";
+import { EnvelopeWriter } from "./envelope.ts";
+import type { MessageEncoder } from "./message-encoder.ts";
 
 /** What is written together at most, in bytes, before the peer's window is looked at. */
 const flushBytes = 64 * 1024;
@@ -14,60 +12,56 @@ const flushBytes = 64 * 1024;
 const turnBytes = 512 * 1024;
 
 /** How messages become payloads. */
-export interface ResponseCodec {
+export interface WriterCodec {
   readonly serialize: (message: Message) => Uint8Array;
   /** The faster way, for what it knows. */
   readonly encode: MessageEncoder | undefined;
 }
 
-export interface ResponseWriterOptions {
-  readonly exchange: HttpExchange;
+/** The event loop, as the platform has it. */
+export interface Turns {
+  /** Runs when the promises that are ready now have run. */
+  readonly defer: (run: () => void) => void;
+  /** Runs after input and output have had their turn. */
+  readonly next: (run: () => void) => void;
+}
+
+export interface MessageWriterOptions {
+  /** False if the peer does not keep up: then `drained` is to be called later. `sent`: the memory may be written again. */
+  readonly write: (pieces: readonly Uint8Array[], sent: () => void) => boolean;
   readonly sink: ByteSink;
-  readonly codec: ResponseCodec;
-  readonly header: Headers;
+  readonly codec: WriterCodec;
   readonly compression: Compression | null;
   readonly compressMinBytes: number;
-  readonly onBytes: (count: number) => void;
+  readonly turns: Turns;
 }
 
 /**
- * Writes a streamed response. Messages that are added in one turn of the event
- * loop leave together at its end, and none is held back longer.
+ * Writes messages to a body. Those that are added in one turn of the event loop
+ * leave together at its end, and none is held back longer.
  */
-export class ResponseWriter {
-  readonly #options: ResponseWriterOptions;
+export class MessageWriter {
+  readonly #options: MessageWriterOptions;
   readonly #envelopes: EnvelopeWriter;
   #scheduled = false;
   #writtenThisTurn = 0;
   #blocked = false;
   #unblock: (() => void) | undefined;
-  #ended = false;
+  #closed = false;
 
-  constructor(options: ResponseWriterOptions) {
+  constructor(options: MessageWriterOptions) {
     this.#options = options;
     this.#envelopes = new EnvelopeWriter(options.sink);
-    options.exchange.onDrain(() => {
-      this.#blocked = false;
-      this.#wake();
-    });
-    options.exchange.onClose(() => {
-      this.#ended = true;
-      this.#wake();
-    });
   }
 
   /** Whether nothing more can be written. */
-  get ended(): boolean {
-    return this.#ended;
-  }
-
-  sendHead(): void {
-    if (!this.#ended) this.#options.exchange.sendHead(200, this.#options.header);
+  get closed(): boolean {
+    return this.#closed;
   }
 
   /** Adds a message. If a promise is returned, the next message has to wait for it: that is the backpressure. */
   add(message: Message): Promise<void> | undefined {
-    if (this.#ended) return undefined;
+    if (this.#closed) return undefined;
     const { codec, compression, compressMinBytes } = this.#options;
     if (compression === null) {
       if (codec.encode === undefined || !this.#envelopes.addMessage(0, message, codec.encode)) {
@@ -81,32 +75,40 @@ export class ResponseWriter {
       return this.#added();
     }
     return compression.compress(payload).then((compressed) => {
-      if (this.#ended) return undefined;
+      if (this.#closed) return undefined;
       this.#envelopes.add(compressedFlag, compressed);
       return this.#added();
     });
   }
 
-  /** Ends the response. Nothing is sent after it. */
-  end({ envelope, trailer }: StreamEnd): void {
-    if (this.#ended) return;
-    if (envelope !== undefined) this.#envelopes.add(envelope.flags, envelope.payload);
+  /** Writes what there is, with one more envelope. Nothing is written after it. */
+  end(last?: { readonly flags: number; readonly payload: Uint8Array }): void {
+    if (this.#closed) return;
+    if (last !== undefined) this.#envelopes.add(last.flags, last.payload);
     this.#flush();
-    this.sendHead();
-    this.#ended = true;
-    this.#options.exchange.end(trailer);
+    this.close();
+  }
+
+  /** The peer keeps up again. */
+  drained(): void {
+    this.#blocked = false;
+    this.#wake();
+  }
+
+  /** The body is over: nobody waits any more. */
+  close(): void {
+    this.#closed = true;
     this.#wake();
   }
 
   #added(): Promise<void> | undefined {
     if (this.#envelopes.byteLength >= flushBytes) {
       this.#flush();
-      if (this.#blocked) return this.#unblocked();
-      if (this.#writtenThisTurn >= turnBytes) return this.#nextTurn();
+      if (!this.#blocked && this.#writtenThisTurn >= turnBytes) return this.#nextTurn();
     } else if (!this.#scheduled) {
       this.#scheduled = true;
-      // Runs when the promises that are ready have run: the handler has then yielded what it had.
-      process.nextTick(this.#flushScheduled);
+      // The sender has then given what it had.
+      this.#options.turns.defer(this.#flushScheduled);
     }
     return this.#blocked ? this.#unblocked() : undefined;
   }
@@ -119,12 +121,10 @@ export class ResponseWriter {
 
   #flush(): void {
     const count = this.#envelopes.byteLength;
-    if (count === 0 || this.#ended) return;
-    this.sendHead();
+    if (count === 0 || this.#closed) return;
     const { pieces, release } = this.#envelopes.take();
-    this.#options.onBytes(count);
     this.#writtenThisTurn += count;
-    if (!this.#options.exchange.write(pieces, release)) this.#blocked = true;
+    if (!this.#options.write(pieces, release)) this.#blocked = true;
   }
 
   #unblocked(): Promise<void> {
@@ -135,7 +135,7 @@ export class ResponseWriter {
 
   #nextTurn(): Promise<void> {
     return new Promise((resolve) => {
-      setImmediate(() => {
+      this.#options.turns.next(() => {
         this.#writtenThisTurn = 0;
         resolve();
       });
