@@ -4,19 +4,22 @@ import { principalKey } from "./principal.ts";
 import type { Principal } from "./principal.ts";
 import type { Verifier } from "./verifier.ts";
 
+/** What the gate sees of a call. */
+export type GateContext = Pick<HandlerContext, "service" | "requestHeader" | "values">;
+
 export interface GateOptions {
   readonly verifier: Verifier;
   /** Full names of the services that answer without a token. */
   readonly openServices: readonly string[];
   /** Called for each call that is admitted with a token. */
-  readonly onPrincipal?: (context: HandlerContext, principal: Principal, token: string) => void;
+  readonly onPrincipal?: (context: GateContext, principal: Principal, token: string) => void;
 }
 
 /**
  * The check that runs on the headers of every call before any of its body is
  * read. Fails with "unauthenticated" when there is no valid token.
  */
-export function createRequestGate(options: GateOptions): (context: HandlerContext) => Promise<void> {
+export function createRequestGate(options: GateOptions): (context: GateContext) => Promise<void> {
   const open = new Set(options.openServices);
   return async (context) => {
     if (open.has(context.service.typeName)) return;
