@@ -76,7 +76,7 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
   const client = {
     greet: createCancellingClient(GreetService, transport),
     health: createCancellingClient(Health, transport),
-    data: createDataClient(transport, { fullDuplex: httpVersion === "2", ...(retry === undefined ? {} : { retry }) }),
+    data: createDataClient(transport, { fullDuplex: httpVersion === "2", retry: { ...retry, closed: closing.signal } }),
     close(): Promise<void> {
       closing.abort(new ConnectError("the client was closed", Code.Canceled));
       close();
