@@ -12,7 +12,8 @@ import { deferred, until, within } from "../support/deadline.ts";
 import { createSigner } from "../support/jwks.ts";
 import { startServerProcess } from "../support/server-process.ts";
 import type { ServerProcess } from "../support/server-process.ts";
-import { createTransport, laneName, lanes } from "../support/transports.ts";
+import { createTransport, laneName } from "../support/transports.ts";
+import type { Lane } from "../support/transports.ts";
 
 interface Token {
   readonly token: string;
@@ -35,7 +36,7 @@ interface Clients {
   readonly data: Client<typeof DataService>;
 }
 
-function useClients(url: string, token: string, lane: (typeof lanes)[number] = grpc): Clients {
+function useClients(url: string, token: string, lane: Lane = grpc): Clients {
   const made = createTransport(lane, url, { token });
   onTestFinished(made.close);
   return { greet: createClient(GreetService, made.transport), data: createClient(DataService, made.transport) };
