@@ -149,6 +149,12 @@ describe("a JWT", () => {
     await expect(jwt.verify(await one.sign())).resolves.toMatchObject({ name: "ada" });
   });
 
+  it("signed with an algorithm that is not one of ours is invalid, also with a key of the set", async () => {
+    const one = await createSigner("k", "ML-DSA-44");
+    const jwt = await verifierOf(await fileOf({ keys: [one.jwk] }));
+    await expect(jwt.verify(await one.sign())).rejects.toMatchObject(invalid);
+  });
+
   it("without a key id may be signed by any of the keys", async () => {
     const jwt = await verifierOf(await fileOf({ keys: [other.jwk, signer.jwk] }));
     await expect(jwt.verify(await signer.sign({}, {}))).resolves.toMatchObject({ name: "ada" });
