@@ -1,11 +1,12 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { createValidateInterceptor } from "@connectrpc/validate";
-import { readFile } from "node:fs/promises";
 import { DataService } from "../gen/data/v1/data_pb.ts";
 import { GreetService } from "../gen/greet/v1/greet_pb.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { settleAll } from "./async/settle-all.ts";
 import { sleep } from "./async/signals.ts";
+import { AdmittedCalls } from "./auth/admitted-calls.ts";
 import { createAuthInterceptor } from "./auth/auth-interceptor.ts";
 import { endAtExpiry } from "./auth/expiry.ts";
 import { createRequestGate } from "./auth/gate.ts";
@@ -13,10 +14,10 @@ import { principalKey } from "./auth/principal.ts";
 import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
-import { DomainError } from "./errors.ts";
 import { listenAdmin } from "./listen/admin.ts";
 import { withCors } from "./listen/cors.ts";
 import { listen } from "./listen/listen.ts";
+import { readTlsFiles } from "./listen/tls-files.ts";
 import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
@@ -44,7 +45,10 @@ export interface Server {
   readonly url: string;
   /** Where its metrics are, if `adminPort` was given. */
   readonly adminUrl?: string;
-  /** Reads the tokens file and the JWKS file again. */
+  /**
+   * Reads the tokens file, the JWKS and the TLS certificate with its key again.
+   * Fails if one of them is wrong, which then stays as it was.
+   */
   reload(): Promise<void>;
   /**
    * Drains, then closes: health turns NOT_SERVING, new calls are refused with
@@ -80,15 +84,30 @@ async function startWith(
   log: Logger,
   cleanups: (() => Promise<void> | void)[],
 ): Promise<Server> {
-  const tls = await readTls(config);
+  const tls = await readTlsFiles(config);
   const store = await openStore(config);
   cleanups.push(() => store.close());
+  const admitted = new AdmittedCalls();
+  const onUnexpected = (error: unknown): void => {
+    log.error({ err: error }, "a call failed unexpectedly");
+  };
   const verifier = await createVerifier({
     tokensFile: config.tokensFile,
     jwks: config.jwks,
     jwtIssuer: config.jwtIssuer,
     jwtAudience: config.jwtAudience,
     sampleToken: isLoopback(config.host) ? sampleToken : undefined,
+    onReload: () => {
+      log.info("the tokens were read again");
+      admitted
+        .recheck((token) => verifier.verify(token), {
+          refused: (error) => toConnectError(error, onUnexpected),
+          // Whoever resumes is checked anew, and gets what the token allows now.
+          changed: () =>
+            new ConnectError("the token's rights have changed: connect again, and resume", Code.Unavailable),
+        })
+        .catch(onUnexpected);
+    },
     onError: (error) => {
       log.error({ err: error }, "the tokens could not be read again; the ones from before stay in force");
     },
@@ -99,15 +118,15 @@ async function startWith(
 
   const draining = new AbortController();
   const health = new HealthState(["", GreetService.typeName, DataService.typeName]);
-  const onUnexpected = (error: unknown): void => {
-    log.error({ err: error }, "a call failed unexpectedly");
-  };
   const gate = createRequestGate({
     verifier,
     openServices: config.openServices,
-    onPrincipal: (context, principal) => {
+    onPrincipal: (context, principal, token) => {
       const call = context.values.get(callKey);
-      if (call !== undefined) endAtExpiry(call, principal, (error) => toConnectError(error, onUnexpected));
+      if (call === undefined) return;
+      endAtExpiry(call, principal, (error) => toConnectError(error, onUnexpected));
+      // A unary call ends soon by itself, and what it was admitted for is done or not done.
+      if (call.shape !== "unary") admitted.add(call, token, principal);
     },
   });
   const requestGate = async (context: HandlerContext): Promise<void> => {
@@ -207,12 +226,26 @@ async function startWith(
     await store.close();
     log.info("closed");
   };
+  const reloadTls = async (): Promise<void> => {
+    const fresh = await readTlsFiles(config);
+    if (fresh === undefined) return;
+    listener.setTls(fresh);
+    log.info("the TLS certificate was read again");
+  };
+  const reload = async (): Promise<void> => {
+    try {
+      await settleAll([verifier.reload(), reloadTls()]);
+    } catch (error) {
+      log.error({ err: error }, "not everything could be read again; what is wrong stays as it was before");
+      throw error;
+    }
+  };
   let closing: Promise<void> | undefined;
   log.info({ url: listener.url, admin: admin?.url, store: config.store }, "listening");
   return {
     url: listener.url,
     ...(admin === undefined ? {} : { adminUrl: admin.url }),
-    reload: () => verifier.reload(),
+    reload,
     close: () => (closing ??= close()),
   };
 }
@@ -238,20 +271,5 @@ async function openStore(config: Config): Promise<Store> {
         maxBytes: config.maxStoreBytes,
         producerTtlMs: config.producerTtl,
       });
-  }
-}
-
-async function readTls(config: Config): Promise<{ cert: Buffer; key: Buffer } | undefined> {
-  if (config.tlsCert === undefined || config.tlsKey === undefined) return undefined;
-  const [cert, key] = await Promise.all([readPem("--tls-cert", config.tlsCert), readPem("--tls-key", config.tlsKey)]);
-  return { cert, key };
-}
-
-async function readPem(flag: string, path: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (cause) {
-    const detail = `${flag} ${path} cannot be read (${cause instanceof Error ? cause.message : String(cause)}); \`sluice cert\` makes one for development`;
-    throw new DomainError({ kind: "config", detail }, { cause });
   }
 }

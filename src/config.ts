@@ -83,8 +83,12 @@ function envName(flag: string): string {
 export const serverOptions = {
   host: string("host", "127.0.0.1", "Address to listen on. Beyond loopback, a tokens file or a JWKS is required."),
   port: count("port", 8080, [0, 65535], "Port to listen on; 0 takes a free one."),
-  tlsCert: string("tls-cert", undefined, "PEM file with the certificate chain. With it the port speaks TLS only."),
-  tlsKey: string("tls-key", undefined, "PEM file with the private key of --tls-cert."),
+  tlsCert: string(
+    "tls-cert",
+    undefined,
+    "PEM file with the certificate chain. With it the port speaks TLS only. Read again on SIGHUP; a wrong one changes nothing.",
+  ),
+  tlsKey: string("tls-key", undefined, "PEM file with the private key of --tls-cert. Read again together with it."),
 
   store: oneOf("store", ["lmdb", "memory"], "lmdb", "Where streams are kept; memory ends with the process."),
   dataDir: string("data-dir", "data", "Directory of the lmdb store. One server at a time can use it."),
@@ -105,9 +109,13 @@ export const serverOptions = {
   tokensFile: string(
     "tokens-file",
     undefined,
-    "JSON file with the tokens' names, SHA-256 hashes, scopes and expiry. Read again on SIGHUP and on change.",
+    "JSON file with the tokens' names, SHA-256 hashes, scopes and expiry. Read again on SIGHUP and on change; streams whose token is gone end. A wrong one changes nothing.",
   ),
-  jwks: string("jwks", undefined, "File or URL of a JWKS: JWTs signed by its keys are accepted."),
+  jwks: string(
+    "jwks",
+    undefined,
+    "File or URL of a JWKS: JWTs signed by its keys are accepted. Read again on SIGHUP, a file also on change.",
+  ),
   jwtIssuer: string("jwt-issuer", undefined, "Required `iss` of a JWT. Unset accepts any."),
   jwtAudience: string("jwt-audience", undefined, "Required `aud` of a JWT. Unset accepts any."),
   openServices: list(

@@ -57,6 +57,8 @@ export type Problem =
       readonly detail: string;
     }
   | { readonly kind: "unauthenticated"; readonly detail: "no token provided" | "invalid token" | "token expired" }
+  /** Whether a token is valid cannot be told. The cause says why, for the log: it is nothing for the caller. */
+  | { readonly kind: "keys-unavailable" }
   | { readonly kind: "permission-denied"; readonly needs: string }
   | { readonly kind: "invalid-argument"; readonly detail: string }
   | { readonly kind: "config"; readonly detail: string };
@@ -119,6 +121,8 @@ function describe(p: Problem): string {
       return `the data directory ${p.dir} cannot be used (${p.detail}): check that it is a directory that this user can read and write`;
     case "unauthenticated":
       return p.detail;
+    case "keys-unavailable":
+      return "the keys to check tokens with cannot be read now: try again later";
     case "permission-denied":
       return `the token does not allow this: it needs the scope ${p.needs}`;
     case "invalid-argument":

@@ -3,7 +3,7 @@ import { DomainError } from "../errors.ts";
 import type { Principal } from "./principal.ts";
 
 /** What is needed of a call to end it. */
-interface EndableCall {
+export interface EndableCall {
   readonly signal: AbortSignal;
   end(reason: Error): void;
 }

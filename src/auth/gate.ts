@@ -4,42 +4,46 @@ import { principalKey } from "./principal.ts";
 import type { Principal } from "./principal.ts";
 import type { Verifier } from "./verifier.ts";
 
+/** What the gate sees of a call. */
+export type GateContext = Pick<HandlerContext, "service" | "requestHeader" | "values">;
+
 export interface GateOptions {
   readonly verifier: Verifier;
   /** Full names of the services that answer without a token. */
   readonly openServices: readonly string[];
   /** Called for each call that is admitted with a token. */
-  readonly onPrincipal?: (context: HandlerContext, principal: Principal) => void;
+  readonly onPrincipal?: (context: GateContext, principal: Principal, token: string) => void;
 }
 
 /**
  * The check that runs on the headers of every call before any of its body is
  * read. Fails with "unauthenticated" when there is no valid token.
  */
-export function createRequestGate(options: GateOptions): (context: HandlerContext) => Promise<void> {
+export function createRequestGate(options: GateOptions): (context: GateContext) => Promise<void> {
   const open = new Set(options.openServices);
   return async (context) => {
     if (open.has(context.service.typeName)) return;
     const token = tokenOf(context.requestHeader);
     const principal = await options.verifier.verify(token);
     context.values.set(principalKey, principal);
-    options.onPrincipal?.(context, principal);
+    options.onPrincipal?.(context, principal, token);
   };
 }
 
-/** The token in `Acme-Token: TOKEN` or `Authorization: Bearer TOKEN` (RFC 6750, section 2.1). */
+/**
+ * The token in `Acme-Token: TOKEN` or `Authorization: Bearer TOKEN` (RFC 6750,
+ * section 2.1; the scheme's case does not matter, RFC 9110, section 11.1). An
+ * empty header, or "Bearer" alone, is what an unset variable leaves: no token.
+ */
 export function tokenOf(headers: Headers): string {
-  const own = headers.get("acme-token");
-  const authorization = headers.get("authorization");
-  const bearer = authorization === null ? null : /^bearer +(\S+)$/i.exec(authorization.trim())?.[1];
-  if (own === null && authorization === null) {
-    throw new DomainError({ kind: "unauthenticated", detail: "no token provided" });
-  }
-  // A malformed Authorization, or two tokens that differ: whoever sent it did not mean this.
-  if (bearer === undefined || (own !== null && bearer !== null && own !== bearer)) {
+  const own = headers.get("acme-token") ?? "";
+  const authorization = headers.get("authorization") ?? "";
+  const bearer = authorization === "" ? "" : /^bearer(?: +(\S+))?$/i.exec(authorization)?.slice(1).join("");
+  // Another scheme, or two tokens that differ: whoever sent it did not mean this.
+  if (bearer === undefined || (own !== "" && bearer !== "" && own !== bearer)) {
     throw new DomainError({ kind: "unauthenticated", detail: "invalid token" });
   }
-  const token = own ?? bearer ?? "";
+  const token = own === "" ? bearer : own;
   if (token === "") throw new DomainError({ kind: "unauthenticated", detail: "no token provided" });
   return token;
 }

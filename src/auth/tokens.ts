@@ -10,7 +10,10 @@ export interface TokenEntry {
   readonly principal: Principal;
 }
 
-/** Reads a tokens file. Fails with "config", naming the file, the entry and what would be right. */
+/**
+ * Reads a tokens file. Fails with "config", naming the file, the entry and what
+ * would be right; never with a value that may be a token.
+ */
 export async function readTokens(path: string): Promise<TokenEntry[]> {
   let text: string;
   try {
@@ -20,47 +23,77 @@ export async function readTokens(path: string): Promise<TokenEntry[]> {
   }
   let json: unknown;
   try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw wrong(path, `it is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`, cause);
+    // Some editors begin a file with a byte order mark.
+    json = JSON.parse(text.replace(/^\uFEFF/, ""));
+  } catch {
+    // The parser's message quotes the file, and so perhaps a token that somebody wrote there.
+    throw wrong(path, `it is not JSON${text.trim() === "" ? ", it is empty" : ""}; it must be ${example}`);
   }
   const list = isObject(json) ? json["tokens"] : undefined;
-  if (!Array.isArray(list)) throw wrong(path, 'it must be an object with a list "tokens"');
-  const names = new Set<string>();
-  return list.map((entry: unknown, index) => {
+  if (!Array.isArray(list)) throw wrong(path, `it must be an object with a list "tokens": ${example}`);
+  const entries: TokenEntry[] = [];
+  for (const [index, entry] of list.entries()) {
     const where = `tokens[${index}]`;
-    if (!isObject(entry)) throw wrong(path, `${where} must be an object`);
-    for (const key of Object.keys(entry)) {
-      if (!["name", "sha256", "scopes", "expires"].includes(key)) {
-        throw wrong(path, `${where} has an unknown key "${key}"; it takes name, sha256, scopes and expires`);
-      }
+    const read = readEntry(entry, (what) => wrong(path, `${where}${what}`));
+    const same = entries.findIndex(({ principal }) => principal.name === read.principal.name);
+    if (same !== -1) throw wrong(path, `${where}.name is that of tokens[${same}] too; each name must be there once`);
+    const twin = entries.findIndex(({ hash }) => hash.equals(read.hash));
+    if (twin !== -1) {
+      throw wrong(
+        path,
+        `${where}.sha256 is that of tokens[${twin}] too; one token must have one entry, with all its scopes`,
+      );
     }
-    const { name, sha256, scopes, expires } = entry;
-    if (typeof name !== "string" || name === "") throw wrong(path, `${where}.name must be a text that is not empty`);
-    if (names.has(name)) throw wrong(path, `${where}.name "${name}" is there twice`);
-    names.add(name);
-    if (typeof sha256 !== "string" || !/^[0-9a-f]{64}$/i.test(sha256)) {
-      throw wrong(path, `${where}.sha256 must be the token's SHA-256 in 64 hex digits (printf %s TOKEN | sha256sum)`);
-    }
-    if (!Array.isArray(scopes) || scopes.length === 0) throw wrong(path, `${where}.scopes must be a list of scopes`);
-    for (const scope of scopes as unknown[]) {
-      if (typeof scope !== "string" || !isScope(scope)) {
-        throw wrong(
-          path,
-          `${where}.scopes has ${JSON.stringify(scope)}; a scope is greet, admin, data:read:NAME or data:write:NAME, with NAME a stream or a prefix and *`,
-        );
-      }
-    }
-    let expiresAtMs: number | undefined;
-    if (expires !== undefined) {
-      expiresAtMs = typeof expires === "string" && /^\d{4}-\d\d-\d\dT/.test(expires) ? Date.parse(expires) : NaN;
-      if (Number.isNaN(expiresAtMs)) throw wrong(path, `${where}.expires must be a time such as 2030-01-31T00:00:00Z`);
-    }
-    return {
-      hash: Buffer.from(sha256, "hex"),
-      principal: { name, scopes: scopes as string[], ...(expiresAtMs === undefined ? {} : { expiresAtMs }) },
-    };
-  });
+    entries.push(read);
+  }
+  return entries;
+}
+
+const example = '{"tokens": [{"name": "...", "sha256": "...", "scopes": ["..."]}]}';
+const keys = ["name", "sha256", "scopes", "expires"];
+const hashOfNothing = createHash("sha256").digest("hex");
+
+/** `fail` makes the error of "tokens[0]" and what it is given. */
+function readEntry(entry: unknown, fail: (what: string) => DomainError): TokenEntry {
+  if (!isObject(entry)) throw fail(` must be an object with ${keys.join(", ")}`);
+  // The key itself is not shown: a token that is written in the place of a key is one of the mistakes.
+  const unknown = Object.keys(entry).findIndex((key) => !keys.includes(key));
+  if (unknown !== -1) throw fail(`: key number ${unknown + 1} is unknown; the keys are ${keys.join(", ")}`);
+  const { name, sha256, scopes, expires } = entry;
+  if (typeof name !== "string" || name === "") throw fail(".name must be a text that is not empty");
+  if (typeof sha256 !== "string" || !/^[0-9a-f]{64}$/i.test(sha256)) {
+    throw fail(".sha256 must be the token's SHA-256 in 64 hex digits (printf %s TOKEN | sha256sum)");
+  }
+  if (sha256.toLowerCase() === hashOfNothing) {
+    throw fail(".sha256 is that of an empty text; it must be the token's (printf %s TOKEN | sha256sum)");
+  }
+  if (!Array.isArray(scopes) || scopes.length === 0) throw fail(`.scopes must be a list of scopes; ${scopeForms}`);
+  const list: unknown[] = scopes;
+  const isScopes = (texts: unknown[]): texts is string[] => texts.every((t) => typeof t === "string" && isScope(t));
+  if (!isScopes(list)) {
+    const at = list.findIndex((scope) => !isScopes([scope]));
+    throw fail(`.scopes[${at}] is not a scope; ${scopeForms}`);
+  }
+  const principal = { name, scopes: list };
+  const hash = Buffer.from(sha256, "hex");
+  if (expires === undefined) return { hash, principal };
+  const expiresAtMs = typeof expires === "string" ? parseTime(expires) : NaN;
+  if (Number.isNaN(expiresAtMs)) {
+    throw fail(".expires must be a time with its zone, such as 2030-01-31T00:00:00Z or 2030-01-31T00:00:00+01:00");
+  }
+  return { hash, principal: { ...principal, expiresAtMs } };
+}
+
+const scopeForms =
+  "a scope is greet, admin, data:read:NAME or data:write:NAME, with NAME a stream, or a prefix and * at its end";
+
+/** RFC 3339, section 5.6, in milliseconds since the Unix epoch; NaN for anything else, also for February 30th. */
+function parseTime(text: string): number {
+  const date = /^(\d{4}-\d\d-\d\d)T\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.exec(text)?.[1];
+  if (date === undefined) return NaN;
+  const midnight = new Date(`${date}T00:00:00Z`);
+  if (Number.isNaN(midnight.getTime()) || !midnight.toISOString().startsWith(date)) return NaN;
+  return Date.parse(text);
 }
 
 /** The principal whose token this is. Takes as long for every token, so that the time tells nothing. */

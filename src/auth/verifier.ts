@@ -1,12 +1,11 @@
 import { createHash } from "node:crypto";
-import { watch } from "node:fs";
-import { dirname } from "node:path";
+import { settleAll } from "../async/settle-all.ts";
 import { DomainError } from "../errors.ts";
-import { createJwtVerifier } from "./jwt.ts";
-import type { JwtVerifier } from "./jwt.ts";
+import { createJwtVerifier, isUrl } from "./jwt.ts";
 import type { Principal } from "./principal.ts";
 import { findToken, readTokens } from "./tokens.ts";
 import type { TokenEntry } from "./tokens.ts";
+import { fileState, watchFile } from "./watch-file.ts";
 
 export interface VerifierOptions {
   readonly tokensFile?: string | undefined;
@@ -15,98 +14,138 @@ export interface VerifierOptions {
   readonly jwtAudience?: string | undefined;
   /** A token with every scope, used when there is neither a tokens file nor a JWKS. */
   readonly sampleToken?: string | undefined;
-  /** Called when changed files cannot be read; what was read before stays in force. */
+  /** Called when something has been read again: a token that was valid may not be any more. */
+  readonly onReload?: () => void;
+  /** Called when a changed file cannot be read; what was read before stays in force. */
   readonly onError: (error: unknown) => void;
   readonly now?: () => number;
 }
 
 /** Tells who a token stands for. */
 export interface Verifier {
-  /** Fails with "unauthenticated": "invalid token" or "token expired". */
+  /** Fails with "unauthenticated": "invalid token" or "token expired"; or with "keys-unavailable". */
   verify(token: string): Promise<Principal>;
-  /** Reads the files again. Fails, and changes nothing, if they are wrong. */
+  /**
+   * Reads the tokens file and the keys again. Fails if one of them is wrong, which
+   * then stays as it was; the other is read all the same.
+   */
   reload(): Promise<void>;
   close(): void;
 }
 
-interface Known {
-  readonly tokens: readonly TokenEntry[];
-  readonly jwt: JwtVerifier | undefined;
+/** One place that tokens come from. */
+interface Source {
+  /** Undefined for a token that is none of its. */
+  verify(token: string): Promise<Principal | undefined>;
+  reload(): Promise<void>;
+  close(): void;
 }
-
-/** How long a changed file must rest before it is read, in milliseconds: editors write in several steps. */
-const settleMs = 100;
 
 /** Reads the tokens file and the keys. Fails with "config" if they are wrong. */
 export async function createVerifier(options: VerifierOptions): Promise<Verifier> {
   const now = options.now ?? Date.now;
-  let known = await read(options, now);
-  const reload = async (): Promise<void> => {
-    known = await read(options, now);
+  const { tokensFile, jwks } = options;
+  /** Counts what has been read, so that nobody is admitted by what has been replaced meanwhile. */
+  let generation = 0;
+  const replaced = (): void => {
+    generation++;
+    // In a turn of its own, when whoever was admitted before it is known as admitted.
+    setImmediate(() => options.onReload?.());
   };
-  const files = [options.tokensFile, isFile(options.jwks) ? options.jwks : undefined];
-  const stops = files
-    .filter((file) => file !== undefined)
-    .map((file) =>
-      watchFile(file, () => {
-        reload().catch(options.onError);
-      }),
-    );
+  const sources: Source[] = [];
+  const close = (): void => {
+    for (const source of sources) source.close();
+  };
+  const add = async (path: string | undefined, open: () => Promise<Omit<Source, "close">>): Promise<void> => {
+    sources.push(await openSource(path, open, replaced, options.onError));
+  };
+  try {
+    if (tokensFile !== undefined) await add(tokensFile, () => openTokens(tokensFile, now));
+    if (jwks !== undefined) await add(isUrl(jwks) ? undefined : jwks, () => openJwts({ ...options, jwks }, now));
+  } catch (error) {
+    close();
+    throw error;
+  }
+  if (sources.length === 0 && options.sampleToken !== undefined) {
+    const hash = createHash("sha256").update(options.sampleToken).digest();
+    const entries = [{ hash, principal: { name: "sample", scopes: ["admin"] } }];
+    sources.push({ ...fixedTokens(() => entries, now), reload: () => Promise.resolve(), close: () => undefined });
+  }
+
+  const check = async (token: string): Promise<Principal> => {
+    for (const source of sources) {
+      const principal = await source.verify(token);
+      if (principal !== undefined) return principal;
+    }
+    throw new DomainError({ kind: "unauthenticated", detail: "invalid token" });
+  };
   return {
     async verify(token) {
-      const principal = findToken(known.tokens, token);
-      if (principal !== undefined) {
-        if (principal.expiresAtMs !== undefined && principal.expiresAtMs <= now()) {
-          throw new DomainError({ kind: "unauthenticated", detail: "token expired" });
-        }
-        return principal;
+      for (;;) {
+        const before = generation;
+        const principal = await check(token);
+        if (before === generation) return principal;
       }
-      if (known.jwt !== undefined && token.split(".").length === 3) return known.jwt(token);
-      throw new DomainError({ kind: "unauthenticated", detail: "invalid token" });
     },
-    reload,
-    close() {
-      for (const stop of stops) stop();
+    reload: () => settleAll(sources.map((source) => source.reload())),
+    close,
+  };
+}
+
+/** Opens a source that is read again on request and, if it is a file, on change; one reading at a time. */
+async function openSource(
+  path: string | undefined,
+  open: () => Promise<Omit<Source, "close">>,
+  replaced: () => void,
+  onError: (error: unknown) => void,
+): Promise<Source> {
+  // Before it is read: a change in between is one more change, and not a missed one.
+  const seen = path === undefined ? "" : await fileState(path);
+  const source = await open();
+  let last = Promise.resolve();
+  const reload = (): Promise<void> => {
+    const next = last.then(() => source.reload()).then(replaced);
+    last = next.catch(() => undefined);
+    return next;
+  };
+  const stop = path === undefined ? undefined : watchFile(path, seen, () => reload().catch(onError));
+  return { verify: (token) => source.verify(token), reload, close: () => stop?.() };
+}
+
+async function openTokens(path: string, now: () => number): Promise<Omit<Source, "close">> {
+  let entries = await readTokens(path);
+  return {
+    ...fixedTokens(() => entries, now),
+    async reload() {
+      entries = await readTokens(path);
     },
   };
 }
 
-async function read(options: VerifierOptions, now: () => number): Promise<Known> {
-  const { tokensFile, jwks, sampleToken } = options;
-  if (tokensFile === undefined && jwks === undefined && sampleToken !== undefined) {
-    const hash = createHash("sha256").update(sampleToken).digest();
-    return { tokens: [{ hash, principal: { name: "sample", scopes: ["admin"] } }], jwt: undefined };
-  }
-  const jwt =
-    jwks === undefined
-      ? undefined
-      : await createJwtVerifier({
-          jwks,
-          now,
-          ...(options.jwtIssuer === undefined ? {} : { issuer: options.jwtIssuer }),
-          ...(options.jwtAudience === undefined ? {} : { audience: options.jwtAudience }),
-        });
-  return { tokens: tokensFile === undefined ? [] : await readTokens(tokensFile), jwt };
+function fixedTokens(entries: () => readonly TokenEntry[], now: () => number): Pick<Source, "verify"> {
+  return {
+    async verify(token) {
+      const principal = findToken(entries(), token);
+      if (principal?.expiresAtMs !== undefined && principal.expiresAtMs <= now()) {
+        throw new DomainError({ kind: "unauthenticated", detail: "token expired" });
+      }
+      return principal;
+    },
+  };
 }
 
-function isFile(jwks: string | undefined): boolean {
-  return jwks !== undefined && !/^https?:/.test(jwks);
-}
-
-/**
- * Calls `changed` once after each change. Watches the directory, because editors
- * and Kubernetes replace a file rather than write into it.
- */
-function watchFile(path: string, changed: () => void): () => void {
-  let timer: NodeJS.Timeout | undefined;
-  const watcher = watch(dirname(path), { persistent: false }, () => {
-    clearTimeout(timer);
-    timer = setTimeout(changed, settleMs).unref();
+async function openJwts(
+  options: VerifierOptions & { readonly jwks: string },
+  now: () => number,
+): Promise<Omit<Source, "close">> {
+  const jwt = await createJwtVerifier({
+    jwks: options.jwks,
+    issuer: options.jwtIssuer,
+    audience: options.jwtAudience,
+    now,
   });
-  // Without a watch (an exhausted limit, a removed directory) SIGHUP still works.
-  watcher.on("error", () => undefined);
-  return () => {
-    clearTimeout(timer);
-    watcher.close();
+  return {
+    verify: (token) => (token.split(".").length === 3 ? jwt.verify(token) : Promise.resolve(undefined)),
+    reload: () => jwt.reload(),
   };
 }

@@ -11,7 +11,7 @@ import { readRecords } from "./read.ts";
 import type { ReadOptions } from "./read.ts";
 import { toMessages } from "./records.ts";
 import type { ReadRecord, RecordInit } from "./records.ts";
-import type { RetryOptions } from "./retry.ts";
+import type { RetryPolicy } from "./retry.ts";
 import { uploadRecords } from "./upload.ts";
 import type { UploadOptions, UploadResult } from "./upload.ts";
 
@@ -69,7 +69,7 @@ export interface DataClient {
 export interface DataClientOptions {
   /** Whether requests and responses can flow at the same time: not on HTTP/1.1, and not in browsers. */
   readonly fullDuplex: boolean;
-  readonly retry?: Partial<RetryOptions>;
+  readonly retry?: Partial<RetryPolicy>;
 }
 
 export function createDataClient(transport: Transport, { fullDuplex, retry = {} }: DataClientOptions): DataClient {

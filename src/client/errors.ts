@@ -1,6 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { DataErrorSchema } from "../../gen/data/v1/data_pb.ts";
 import type { DataError } from "../../gen/data/v1/data_pb.ts";
+import { certificateProblem } from "./certificate-errors.ts";
 import { causeCode } from "./retry.ts";
 
 /** What DataService says of a failure: the reason, the positions. Undefined if it is not one of its failures. */
@@ -15,12 +16,8 @@ export function describeError(error: unknown, url = "the URL"): string {
   if (cause === "ECONNREFUSED")
     return `no server answers at ${url}: start one with \`sluice serve\`, or give another URL`;
   if (cause === "ENOTFOUND" || cause === "EAI_AGAIN") return `the host name in ${url} is unknown`;
-  if (cause === "ERR_TLS_CERT_ALTNAME_INVALID") {
-    return `the certificate of ${url} is for another name: ${error.rawMessage}`;
-  }
-  if (/CERT|SELF_SIGNED|VERIFY/.test(cause)) {
-    return `the certificate of ${url} is signed by an unknown CA (${cause}): give the CA's file`;
-  }
+  const problem = certificateProblem(error, url);
+  if (problem !== undefined) return problem;
   switch (error.code) {
     case Code.Unauthenticated:
       return `${error.rawMessage}: give the server's token`;

@@ -4,6 +4,7 @@ import type { Client, Interceptor } from "@connectrpc/connect";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { linkSignals } from "../async/signals.ts";
+import { createCertificateInterceptor } from "./certificate-errors.ts";
 import { createStreamingClient } from "./streaming-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
@@ -65,6 +66,7 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
     readMaxBytes: options.readMaxBytes ?? defaultReadMaxBytes,
     interceptors: [
       ...(options.interceptors ?? []),
+      createCertificateInterceptor(options.url),
       cancelWith(closing.signal),
       ...(token === undefined ? [] : [createTokenInterceptor(token)]),
     ],
@@ -74,7 +76,7 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
   const client = {
     greet: createStreamingClient(GreetService, transport),
     health: createStreamingClient(Health, transport),
-    data: createDataClient(transport, { fullDuplex: httpVersion === "2", ...(retry === undefined ? {} : { retry }) }),
+    data: createDataClient(transport, { fullDuplex: httpVersion === "2", retry: { ...retry, closed: closing.signal } }),
     close(): Promise<void> {
       closing.abort(new ConnectError("the client was closed", Code.Canceled));
       close();

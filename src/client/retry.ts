@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import { sleep } from "../async/signals.ts";
+import { linkSignals, reasonOf, sleep } from "../async/signals.ts";
 
 /** How a client goes on after a broken connection. */
 export interface RetryOptions {
@@ -9,6 +9,11 @@ export interface RetryOptions {
   readonly baseDelayMs: number;
   /** Upper bound of every wait, in milliseconds. Default 5,000. */
   readonly maxDelayMs: number;
+}
+
+/** The options, and what ends every attempt: the client's own end, which is no broken connection. */
+export interface RetryPolicy extends RetryOptions {
+  readonly closed?: AbortSignal;
 }
 
 /** Told before each wait. */
@@ -51,11 +56,11 @@ export function causeCode(error: unknown): string {
 
 /** Counts attempts, and waits between them, each time longer, with full jitter. */
 export class Backoff {
-  readonly #options: RetryOptions;
+  readonly #options: RetryPolicy;
   readonly #onRetry: OnRetry | undefined;
   #attempt = 0;
 
-  constructor(options: Partial<RetryOptions> | undefined, onRetry: OnRetry | undefined) {
+  constructor(options: Partial<RetryPolicy> | undefined, onRetry: OnRetry | undefined) {
     this.#options = { ...defaultRetry, ...options };
     this.#onRetry = onRetry;
   }
@@ -69,11 +74,17 @@ export class Backoff {
   async wait(error: unknown, signal: AbortSignal | undefined): Promise<void> {
     const failure = ConnectError.from(error);
     if (signal?.aborted === true || !isBroken(failure) || this.#attempt >= this.#options.attempts) throw error;
-    const { baseDelayMs, maxDelayMs } = this.#options;
+    const { baseDelayMs, maxDelayMs, closed } = this.#options;
+    if (closed?.aborted === true) throw reasonOf(closed);
     // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ("full jitter")
     const delayMs = Math.random() * Math.min(maxDelayMs, baseDelayMs * 2 ** this.#attempt);
     this.#attempt++;
     this.#onRetry?.(failure, this.#attempt, delayMs);
-    await sleep(delayMs, signal);
+    const waiting = linkSignals(signal, closed);
+    try {
+      await sleep(delayMs, waiting.signal);
+    } finally {
+      waiting.cleanup();
+    }
   }
 }

@@ -4,10 +4,12 @@ import { createSecureServer, createServer as createHttp2Server } from "node:http
 import type { Http2SecureServer, Http2Server, Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import { createServer as createTcpServer } from "node:net";
 import type { AddressInfo, Server as TcpServer, Socket } from "node:net";
+import { createSecureContext } from "node:tls";
 import { DomainError } from "../errors.ts";
 import { Connections } from "./connections.ts";
 import type { ConnectionOptions } from "./connections.ts";
 import { sniff } from "./sniff.ts";
+import type { TlsIdentity } from "./tls-files.ts";
 
 export type RequestHandler = (
   req: IncomingMessage | Http2ServerRequest,
@@ -19,7 +21,7 @@ export interface ListenOptions extends ConnectionOptions {
   /** 0 takes a free port. */
   readonly port: number;
   /** PEM. With it the port speaks TLS only, HTTP/2 or HTTP/1.1 as ALPN agrees. */
-  readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
+  readonly tls: TlsIdentity | undefined;
   /** Calls at once on one HTTP/2 connection. */
   readonly maxStreamsPerConnection: number;
   /** Bytes: HTTP/2's flow control window of each stream. */
@@ -37,6 +39,11 @@ export interface Listener {
   readonly port: number;
   /** Open connections. */
   readonly connections: number;
+  /**
+   * From now on, handshakes get this certificate; open connections stay. Fails
+   * with "config", and changes nothing, if it cannot be used.
+   */
+  setTls(tls: TlsIdentity): void;
   /** Takes no more connections, and tells the peers of the open ones to call no more. */
   drain(): void;
   /** Closes what is left. */
@@ -59,8 +66,8 @@ export async function listen(handler: RequestHandler, options: ListenOptions): P
     }
     handler(req, res);
   };
-  const server =
-    options.tls === undefined ? listenClear(guarded, connections, options) : listenTls(guarded, connections, options);
+  const secure = options.tls === undefined ? undefined : listenTls(guarded, connections, options, options.tls);
+  const server = secure ?? listenClear(guarded, connections, options);
   server.on("connection", (socket: Socket) => {
     connections.add(socket);
   });
@@ -71,7 +78,8 @@ export async function listen(handler: RequestHandler, options: ListenOptions): P
     server.once("error", (cause: NodeJS.ErrnoException) => {
       reject(new DomainError({ kind: "config", detail: describeListenError(cause, options) }, { cause }));
     });
-    server.listen(options.port, options.host, resolve);
+    // As in a URL, an IPv6 address may stand in brackets.
+    server.listen(options.port, options.host.replace(/^\[(.*)\]$/, "$1"), resolve);
   });
   const { address, port, family } = server.address() as AddressInfo;
   const host = options.host === "localhost" ? "localhost" : family === "IPv6" ? `[${address}]` : address;
@@ -81,6 +89,10 @@ export async function listen(handler: RequestHandler, options: ListenOptions): P
     port,
     get connections() {
       return connections.size;
+    },
+    setTls(tls) {
+      checkTls(tls);
+      secure?.setSecureContext({ ...tls, minVersion });
     },
     drain() {
       server.close();
@@ -126,24 +138,26 @@ function listenClear(handler: RequestHandler, connections: Connections, options:
   return tcp;
 }
 
-function listenTls(handler: RequestHandler, connections: Connections, options: ListenOptions): Http2SecureServer {
-  let server: Http2SecureServer;
-  try {
-    server = createSecureServer(
-      {
-        ...http1Options(options),
-        ...http2Options(options),
-        ...options.tls,
-        allowHTTP1: true,
-        minVersion: "TLSv1.2",
-        handshakeTimeout: options.headerTimeout,
-      },
-      handler,
-    );
-  } catch (cause) {
-    const detail = `the certificate or its key cannot be used (${messageOf(cause)}): --tls-cert and --tls-key must be PEM files that belong together`;
-    throw new DomainError({ kind: "config", detail }, { cause });
-  }
+const minVersion = "TLSv1.2";
+
+function listenTls(
+  handler: RequestHandler,
+  connections: Connections,
+  options: ListenOptions,
+  tls: TlsIdentity,
+): Http2SecureServer {
+  checkTls(tls);
+  const server = createSecureServer(
+    {
+      ...http1Options(options),
+      ...http2Options(options),
+      ...tls,
+      allowHTTP1: true,
+      minVersion,
+      handshakeTimeout: options.headerTimeout,
+    },
+    handler,
+  );
   server.on("session", (session) => {
     session.setLocalWindowSize(options.connectionWindow);
     connections.addSession(session);
@@ -154,6 +168,15 @@ function listenTls(handler: RequestHandler, connections: Connections, options: L
   });
   prepareHttp1(server);
   return server;
+}
+
+function checkTls({ cert, key }: TlsIdentity): void {
+  try {
+    createSecureContext({ cert, key, minVersion });
+  } catch (cause) {
+    const detail = `the certificate or its key cannot be used (${messageOf(cause)}): --tls-cert and --tls-key must be PEM files that belong together`;
+    throw new DomainError({ kind: "config", detail }, { cause });
+  }
 }
 
 function sizeOf(rawHeaders: readonly string[]): number {

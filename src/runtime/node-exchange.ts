@@ -54,7 +54,9 @@ export class NodeExchange implements HttpExchange {
 
   get peer(): string {
     const { remoteAddress, remotePort } = this.#req.socket;
-    return `${remoteAddress ?? "?"}:${remotePort ?? "?"}`;
+    // As in a URL, so that an IPv6 address and its port can be told apart.
+    const host = remoteAddress?.includes(":") === true ? `[${remoteAddress}]` : (remoteAddress ?? "?");
+    return `${host}:${remotePort ?? "?"}`;
   }
 
   get headSent(): boolean {

@@ -23,6 +23,7 @@ const table: Record<ProblemKind, readonly [code: Code, reason?: Reason]> = {
   "store-locked": [Code.Internal],
   "store-corrupt": [Code.Internal],
   "store-unreadable": [Code.Internal],
+  "keys-unavailable": [Code.Unavailable],
   unauthenticated: [Code.Unauthenticated],
   "permission-denied": [Code.PermissionDenied],
   "invalid-argument": [Code.InvalidArgument],

@@ -70,8 +70,9 @@ describe("close()", () => {
     await expect.poll(async () => (await data.getStream({ name: "s" })).stream?.tail).toBe(0n);
 
     const closed = server.close();
-    expect(await codeOf(followed)).toBe(Code.Unavailable);
-    await codeOf(watched);
+    // Both end at once, so both are awaited at once.
+    const [code] = await Promise.all([codeOf(followed), codeOf(watched)]);
+    expect(code).toBe(Code.Unavailable);
     expect(statuses).toEqual([Status.SERVING, Status.NOT_SERVING]);
     finish.resolve();
     const summary = await within(5000, "the upload's summary", appended);

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { onTestFinished } from "vitest";
-import { within } from "./deadline.ts";
+import { until, within } from "./deadline.ts";
 
 const main = join(import.meta.dirname, "../../bin/sluice.js");
 
@@ -16,6 +16,10 @@ export interface ServerProcess {
   /** The exit code, or the signal's name. */
   readonly exited: Promise<number | string>;
   kill(signal: NodeJS.Signals): void;
+  /** What it has logged so far, on standard error. */
+  readonly log: string;
+  /** Resolves once it has logged something that matches, `times` times. */
+  logged(pattern: RegExp, times?: number): Promise<void>;
   /** The value of a metric without labels; needs `--admin-port 0`. */
   metric(name: string): Promise<number>;
   /**
@@ -72,6 +76,13 @@ export async function startServerProcess(
     pid,
     exited,
     kill: (signal) => child.kill(signal),
+    get log() {
+      return log;
+    },
+    async logged(pattern, times = 1) {
+      const all = new RegExp(pattern, "g");
+      await until(20_000, `${String(pattern)} in the log`, () => [...log.matchAll(all)].length >= times);
+    },
     async metric(name) {
       if (adminUrl === undefined) throw new Error(`no admin URL in the log: ${log}`);
       const text = await (await fetch(adminUrl)).text();

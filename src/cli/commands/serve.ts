@@ -1,7 +1,6 @@
 import type { Command } from "commander";
 import { onAbort } from "../../async/signals.ts";
 import { parseServerConfig, serverOptions } from "../../config.ts";
-import { errorText } from "../failure.ts";
 import { addOptions } from "../options.ts";
 import { withSession } from "../session.ts";
 import type { Session } from "../session.ts";
@@ -15,7 +14,7 @@ export function serve(program: Command): void {
       `
 The first line on standard output is "sluice listening on URL", once it is ready.
 SIGTERM and Ctrl-C drain: calls in progress may finish; a second one ends at once.
-SIGHUP reads the tokens file again.
+SIGHUP reads the tokens file, the JWKS and the TLS certificate again.
 
 Examples:
   $ sluice serve --port 0 --store memory
@@ -32,9 +31,8 @@ async function run({ out, flags, signal }: Session): Promise<"ok"> {
   const { start } = await import("../../compose.ts");
   const server = await start(config);
   const onHangup = (): void => {
-    server.reload().catch((error: unknown) => {
-      out.note(`reading the tokens again failed: ${errorText(error)}`);
-    });
+    // A failure is in the log already.
+    server.reload().catch(() => undefined);
   };
   process.on("SIGHUP", onHangup);
   try {
