@@ -46,19 +46,37 @@ function failureOfCall(error: ConnectError, url: string | undefined): Failure {
   if (error.isWireError && error.code === Code.Unavailable) {
     return { message: `${server} is not available (${message})`, exit: "unavailable" };
   }
-  if (isBroken(error)) return { message: `the connection to ${server} broke (${message})`, exit: "unavailable" };
+  if (isBroken(error)) {
+    // A port that wants TLS hangs up on anything else, and cannot say why.
+    const hint = url?.startsWith("http:") === true ? "; if it speaks TLS, --url begins with https://" : "";
+    return { message: `the connection to ${server} broke (${message})${hint}`, exit: "unavailable" };
+  }
   switch (error.code) {
     case Code.Unauthenticated:
       return { message: `${message}: give the server's token with --token or SLUICE_TOKEN`, exit: "denied" };
     case Code.DeadlineExceeded:
       return { message: `${server} took too long (${message})`, exit: "unavailable" };
-    default: {
-      const mismatch = dataErrorOf(error)?.reason === DataError_Reason.CHECKSUM_MISMATCH;
-      return { message, exit: mismatch ? "mismatch" : exitOfCode(error.code) };
-    }
+    default:
+      return failureOfData(message, error);
   }
 }
 
+function failureOfData(message: string, error: ConnectError): Failure {
+  const detail = dataErrorOf(error);
+  switch (detail?.reason) {
+    case DataError_Reason.STREAM_NOT_FOUND:
+      return {
+        message: `there is no stream "${detail.stream}": see \`sluice streams list\`, or make it with \`sluice push\` or \`sluice streams create\``,
+        exit: "notFound",
+      };
+    case DataError_Reason.CHECKSUM_MISMATCH:
+      return { message, exit: "mismatch" };
+    default:
+      return { message, exit: exitOfCode(error.code) };
+  }
+}
+
+const noTls = "no TLS connection comes about; if it does not speak TLS there, --url begins with http://";
 const unknownCa = "its certificate is signed by an unknown CA; give that CA's file with --ca";
 
 /** What stands between client and server, and the way out, by the system's error code. */
@@ -69,6 +87,9 @@ const obstacles: Readonly<Record<string, string>> = {
   EHOSTUNREACH: "there is no way to that host; check --url and the network",
   ENETUNREACH: "there is no way to that network; check --url and the network",
   ETIMEDOUT: "it does not answer; check --url and the network",
+  // As HTTP/2 and as HTTP/1.1 report an answer that is no TLS.
+  ERR_SSL_WRONG_VERSION_NUMBER: noTls,
+  EPROTO: noTls,
   DEPTH_ZERO_SELF_SIGNED_CERT: unknownCa,
   SELF_SIGNED_CERT_IN_CHAIN: unknownCa,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: unknownCa,

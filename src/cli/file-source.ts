@@ -42,6 +42,8 @@ export class FileSource {
     const stats = await file.stat({ bigint: true });
     if (!stats.isFile()) {
       await file.close();
+      if (stats.isDirectory())
+        throw new CliError("usage", `${path} is a directory: give a file, such as an archive of it`);
       throw new CliError(
         "usage",
         `${path} is not a regular file: to append lines as they arrive, pipe it into \`push STREAM -\``,

@@ -105,6 +105,12 @@ async function connect(config: ClientConfig): Promise<SluiceClient> {
   if (url === undefined || !/^https?:$/.test(url.protocol)) {
     throw new CliError("usage", `--url must be a URL such as http://127.0.0.1:8080, not "${config.url}"`);
   }
+  if (url.search !== "" || url.hash !== "" || url.username !== "" || url.password !== "") {
+    throw new CliError(
+      "usage",
+      "--url must have a host, and perhaps a port and a path: no `user:password@`, `?` or `#`",
+    );
+  }
   if (config.protocol === "grpc" && config.httpVersion === "1.1") {
     throw new CliError("usage", "gRPC needs HTTP/2: leave --http-version 1.1 away, or use --protocol grpc-web");
   }

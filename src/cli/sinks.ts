@@ -72,7 +72,13 @@ async function openDevice(path: string, firstSeq: number): Promise<Sink> {
 
 /** Standard output: the data, or with `--json` a line for each record. */
 export function openStdout(out: Output, firstSeq: number): Sink {
-  const sink = toStream(firstSeq, { write: (data) => out.write(data), close: () => Promise.resolve() });
+  const sink = toStream(firstSeq, {
+    async write(data) {
+      if (out.toTerminal) refuseBinary(data);
+      await out.write(data);
+    },
+    close: () => Promise.resolve(),
+  });
   if (!out.json) return sink;
   // Data and JSON do not mix: every record becomes a line.
   const hash = createHash("sha256");
@@ -84,6 +90,16 @@ export function openStdout(out: Output, firstSeq: number): Sink {
     },
     digest: () => hash.copy().digest(),
   };
+}
+
+/** On a terminal nobody's data may move the cursor, or worse. */
+function refuseBinary(data: Uint8Array): void {
+  // eslint-disable-next-line no-control-regex -- control characters are what this is about
+  if (!/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/.test(Buffer.from(data).toString("latin1"))) return;
+  throw new CliError(
+    "usage",
+    "the data is not text, and would garble the terminal: give -o FILE, or pipe it elsewhere",
+  );
 }
 
 /** A sink that cannot go back: nothing is kept for another time. */

@@ -1,7 +1,7 @@
 import { open } from "lmdb";
 import type { Database, RootDatabase } from "lmdb";
-import { closeSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { DomainError } from "../errors.ts";
 import type { StreamInfo } from "./store.ts";
 
@@ -49,7 +49,7 @@ export function openTables(dir: string): Tables {
   const unreadable = (cause: unknown): DomainError =>
     new DomainError({ kind: "store-unreadable", dir, detail: messageOf(cause) }, { cause });
   try {
-    mkdirSync(dir, { recursive: true });
+    makeDirectory(resolve(dir));
   } catch (cause) {
     throw unreadable(cause);
   }
@@ -84,6 +84,18 @@ export function openTables(dir: string): Tables {
   } catch (cause) {
     void root.close();
     throw new DomainError({ kind: "store-corrupt", dir, detail: messageOf(cause) }, { cause });
+  }
+}
+
+/** Makes the directory and those above it. */
+function makeDirectory(dir: string): void {
+  const parent = dirname(dir);
+  // Where nothing can be made, as in /proc, mkdir's own `recursive` tries for ever (seen with Node 24.21).
+  if (!existsSync(parent)) makeDirectory(parent);
+  try {
+    mkdirSync(dir);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "EEXIST" || !statSync(dir).isDirectory()) throw cause;
   }
 }
 

@@ -129,7 +129,7 @@ describe("pull", () => {
   it("of a stream that is not there writes nothing", async () => {
     const path = join(await tempDir(), "copy");
     const { code, stderr } = await run(["pull", "pulled/nothing", "-o", path]);
-    expect(stderr).toContain('stream "pulled/nothing" does not exist');
+    expect(stderr).toContain('there is no stream "pulled/nothing": see `sluice streams list`');
     expect(code).toBe(exitCodes.notFound.code);
     expect(await exists(`${path}.part`)).toBe(false);
   });

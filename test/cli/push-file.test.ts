@@ -117,7 +117,7 @@ describe("push of a file", () => {
       make: async () => join(await tempDir(), "none"),
       says: "there is no such file",
     },
-    { name: "a directory", make: () => tempDir(), says: "is not a regular file" },
+    { name: "a directory", make: () => tempDir(), says: "is a directory: give a file" },
     { name: "a device", make: () => Promise.resolve("/dev/null"), says: "is not a regular file" },
   ])("refuses $name", async ({ make, says }) => {
     const { code, stderr } = await run(["push", newName(), await make()]);

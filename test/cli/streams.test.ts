@@ -97,7 +97,7 @@ describe("streams", () => {
     { args: ["trim", "there", "100"], code: exitCodes.conflict, says: "beyond the tail" },
     { args: ["seal", "there", "--expected-seq", "9"], code: exitCodes.conflict, says: "expected the tail to be 9" },
     { args: ["seal", "there", "--sha256", "0".repeat(64)], code: exitCodes.mismatch, says: "has SHA-256" },
-    { args: ["delete", "not-there"], code: exitCodes.notFound, says: "does not exist" },
+    { args: ["delete", "not-there"], code: exitCodes.notFound, says: 'there is no stream "not-there"' },
     { args: ["create", "UPPER"], code: exitCodes.usage, says: "name" },
   ])("$args fails with a reason", async ({ args, code, says }) => {
     await run(["streams", "create", "there"]);

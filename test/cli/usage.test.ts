@@ -72,6 +72,8 @@ describe("a wrong command line", () => {
     { args: ["greet", "Ada", "--protocol", "soap"], says: "--protocol must be one of connect, grpc, grpc-web" },
     { args: ["greet", "Ada", "--timeout", "soon"], says: "--timeout must be a duration such as" },
     { args: ["greet", "Ada", "--url", "localhost"], says: "--url must be a URL such as" },
+    { args: ["greet", "Ada", "--url", "http://127.0.0.1:1/?a=b"], says: "no `user:password@`, `?` or `#`" },
+    { args: ["greet", "Ada", "--url", "http://ada:secret@127.0.0.1:1"], says: "no `user:password@`, `?` or `#`" },
     { args: ["greet", "Ada", "--protocol", "grpc", "--http-version", "1.1"], says: "gRPC needs HTTP/2" },
     { args: ["serve", "--port", "99999"], says: "--port must be a whole number, from 0 to 65535" },
     { args: ["serve", "--host", "0.0.0.0"], says: "refusing to listen on 0.0.0.0 without --tokens-file" },
@@ -128,6 +130,24 @@ describe("without a server", () => {
     const env = { SLUICE_LOG_LEVEL: "debug" };
     expect((await runCli(["health", ...nowhere], { env })).stderr).toMatch(/^ {4}at /m);
     expect((await runCli(["health", ...nowhere])).stderr).not.toMatch(/^ {4}at /m);
+  });
+});
+
+describe("the wrong scheme", () => {
+  it.each(["2", "1.1"])("is told on either side, over HTTP/%s", async (version) => {
+    const dir = await tempDir();
+    expect((await runCli(["cert", "--out", dir])).code).toBe(0);
+    const tls = await startServer(["--tls-cert", join(dir, "cert.pem"), "--tls-key", join(dir, "key.pem")]);
+    const clear = await startServer();
+    const greet = (url: string) => runCli(["greet", "Ada", "--http-version", version, "--url", url]);
+
+    const plain = await greet(tls.url.replace("https:", "http:"));
+    expect(plain.stderr).toMatch(/broke .*; if it speaks TLS, --url begins with https:/);
+    expect(plain.code).toBe(exitCodes.unavailable.code);
+    const secured = await greet(clear.url.replace("http:", "https:"));
+    expect(secured.stderr).toMatch(/cannot be reached: no TLS .*--url begins with http:/);
+    expect(secured.stderr).not.toContain("openssl");
+    expect(secured.code).toBe(exitCodes.unavailable.code);
   });
 });
 

@@ -38,6 +38,7 @@ async function run(session: ClientSession): Promise<void> {
   const max = serverOptions.maxMessageBytes.type;
   const chunkBytes = parseSize("--chunk-size", flags["chunkSize"], { min: 1, max: "max" in max ? max.max : Infinity });
   if (path === "-") {
+    if (process.stdin.isTTY) session.out.note("Reading lines from the terminal. Ctrl-D ends.");
     await pushLines(session, { stream, input: process.stdin, seal: flags["seal"] === true });
   } else {
     if (chunkBytes === undefined) throw new CliError("usage", "--chunk-size needs a value");

@@ -133,6 +133,8 @@ async function remove({ client, out, args, flags, signal }: ClientSession): Prom
     const stream = await client.data.getStream(name, { signal });
     const records = plural(stream.tail - stream.head, "record");
     const prompt = createInterface({ input: process.stdin, output: process.stderr });
+    // In a terminal's raw mode Ctrl-C is a key.
+    prompt.on("SIGINT", () => process.kill(process.pid, "SIGINT"));
     try {
       const answer = await prompt.question(`Delete ${name} with its ${records}? [y/N] `, { signal });
       if (!/^y(es)?$/i.test(answer.trim())) throw new CliError("failure", "not deleted");
