@@ -120,8 +120,9 @@ function complete(desc: DescMessage, input: AsyncIterable<MessageInitShape<DescM
         result.done === true ? result : { done: false, value: create(desc, result.value) };
       return {
         next: () => it.next().then(toMessage),
-        return: (value?: unknown) => it.return?.(value) ?? Promise.resolve({ done: true, value: undefined }),
-        throw: (error?: unknown) => it.throw?.(error) ?? Promise.reject(error as Error),
+        return: (value?: unknown) =>
+          it.return?.(value).then(toMessage) ?? Promise.resolve({ done: true as const, value: undefined }),
+        throw: (error?: unknown) => it.throw?.(error).then(toMessage) ?? Promise.reject(error as Error),
       };
     },
   };

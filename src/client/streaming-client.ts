@@ -1,4 +1,4 @@
-import type { DescMessage, DescMethodStreaming, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, DescMethodStreaming, DescMethodUnary, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { CallOptions, Client, StreamResponse, Transport } from "@connectrpc/connect";
 import { linkSignals } from "../async/signals.ts";
@@ -12,7 +12,7 @@ import { linkSignals } from "../async/signals.ts";
 export function createStreamingClient<S extends DescService>(service: S, transport: Transport): Client<S> {
   const client = createClient(service, transport);
   const stubs: Record<string, unknown> = { ...client };
-  for (const method of service.methods) {
+  for (const method of service.methods as readonly (DescMethodUnary | DescMethodStreaming)[]) {
     if (method.methodKind === "server_streaming") {
       stubs[method.localName] = (request: MessageInitShape<DescMessage>, options?: CallOptions) =>
         responses(transport, method, one(request), options);
