@@ -17,6 +17,7 @@ import { DomainError } from "./errors.ts";
 import { listenAdmin } from "./listen/admin.ts";
 import { withCors } from "./listen/cors.ts";
 import { listen } from "./listen/listen.ts";
+import type { TlsOptions } from "./listen/listen.ts";
 import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
@@ -241,10 +242,11 @@ async function openStore(config: Config): Promise<Store> {
   }
 }
 
-async function readTls(config: Config): Promise<{ cert: Buffer; key: Buffer } | undefined> {
-  if (config.tlsCert === undefined || config.tlsKey === undefined) return undefined;
-  const [cert, key] = await Promise.all([readPem("--tls-cert", config.tlsCert), readPem("--tls-key", config.tlsKey)]);
-  return { cert, key };
+async function readTls({ tlsCert, tlsKey, tlsClientCa }: Config): Promise<TlsOptions | undefined> {
+  if (tlsCert === undefined || tlsKey === undefined) return undefined;
+  const [cert, key] = await Promise.all([readPem("--tls-cert", tlsCert), readPem("--tls-key", tlsKey)]);
+  if (tlsClientCa === undefined) return { cert, key };
+  return { cert, key, clientCa: await readPem("--tls-client-ca", tlsClientCa) };
 }
 
 async function readPem(flag: string, path: string): Promise<Buffer> {

@@ -12,6 +12,9 @@ export interface NodeTransportOptions {
   readonly url: string;
   /** PEM, to trust for https instead of the system's CAs. */
   readonly ca?: string | Uint8Array;
+  /** PEM with a certificate to present to the server, and its key. */
+  readonly cert?: string | Uint8Array;
+  readonly key?: string | Uint8Array;
   readonly protocol: "connect" | "grpc" | "grpc-web";
   readonly httpVersion: "1.1" | "2";
   readonly timeoutMs?: number;
@@ -27,8 +30,8 @@ const pingTimeoutMs = 10_000;
 
 /** A transport with connections of its own, and how to end them. */
 export function createNodeTransport(options: NodeTransportOptions): { transport: Transport; close: () => void } {
-  const { url, ca, protocol, httpVersion, timeoutMs } = options;
-  const tls = ca === undefined ? {} : { ca: typeof ca === "string" ? ca : Buffer.from(ca) };
+  const { url, protocol, httpVersion, timeoutMs } = options;
+  const tls = { ...pem("ca", options.ca), ...pem("cert", options.cert), ...pem("key", options.key) };
   const common = {
     baseUrl: url,
     interceptors: options.interceptors,
@@ -59,4 +62,10 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
       sessionManager.abort();
     },
   };
+}
+
+/** One of Node's TLS options, if it is given. */
+function pem<K extends string>(name: K, value: string | Uint8Array | undefined): Partial<Record<K, string | Buffer>> {
+  if (value === undefined) return {};
+  return { [name]: typeof value === "string" ? value : Buffer.from(value) } as Record<K, string | Buffer>;
 }

@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { createServer as createHttp1Server } from "node:http";
 import type { IncomingMessage, Server as Http1Server, ServerResponse } from "node:http";
 import { createSecureServer, createServer as createHttp2Server } from "node:http2";
@@ -18,8 +19,8 @@ export interface ListenOptions extends ConnectionOptions {
   readonly host: string;
   /** 0 takes a free port. */
   readonly port: number;
-  /** PEM. With it the port speaks TLS only, HTTP/2 or HTTP/1.1 as ALPN agrees. */
-  readonly tls: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
+  /** With it the port speaks TLS only, HTTP/2 or HTTP/1.1 as ALPN agrees. */
+  readonly tls: TlsOptions | undefined;
   /** Calls at once on one HTTP/2 connection. */
   readonly maxStreamsPerConnection: number;
   /** Bytes: HTTP/2's flow control window of each stream. */
@@ -30,6 +31,14 @@ export interface ListenOptions extends ConnectionOptions {
   readonly maxHeaderBytes: number;
   /** Milliseconds for the first bytes, the TLS handshake and the headers of a request. */
   readonly headerTimeout: number;
+}
+
+/** PEM, all of them. */
+export interface TlsOptions {
+  readonly cert: string | Buffer;
+  readonly key: string | Buffer;
+  /** With it a client must present a certificate that one of these CAs has signed. */
+  readonly clientCa?: string | Buffer;
 }
 
 export interface Listener {
@@ -60,7 +69,9 @@ export async function listen(handler: RequestHandler, options: ListenOptions): P
     handler(req, res);
   };
   const server =
-    options.tls === undefined ? listenClear(guarded, connections, options) : listenTls(guarded, connections, options);
+    options.tls === undefined
+      ? listenClear(guarded, connections, options)
+      : listenTls(guarded, connections, options, options.tls);
   server.on("connection", (socket: Socket) => {
     connections.add(socket);
   });
@@ -126,14 +137,28 @@ function listenClear(handler: RequestHandler, connections: Connections, options:
   return tcp;
 }
 
-function listenTls(handler: RequestHandler, connections: Connections, options: ListenOptions): Http2SecureServer {
+function listenTls(
+  handler: RequestHandler,
+  connections: Connections,
+  options: ListenOptions,
+  { cert, key, clientCa }: TlsOptions,
+): Http2SecureServer {
   let server: Http2SecureServer;
+  try {
+    // Node takes a file without a certificate for no CA, and then refuses every client.
+    if (clientCa !== undefined) new X509Certificate(clientCa);
+  } catch (cause) {
+    const detail = `--tls-client-ca must be a PEM file with certificates (${messageOf(cause)})`;
+    throw new DomainError({ kind: "config", detail }, { cause });
+  }
   try {
     server = createSecureServer(
       {
         ...http1Options(options),
         ...http2Options(options),
-        ...options.tls,
+        cert,
+        key,
+        ...(clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true }),
         allowHTTP1: true,
         minVersion: "TLSv1.2",
         handshakeTimeout: options.headerTimeout,
