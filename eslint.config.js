@@ -3,7 +3,7 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  globalIgnores(["gen/", "dist/", "coverage/", "data/", "bench/results/"]),
+  globalIgnores(["**/gen/", "dist/", "coverage/", "data/", "bench/results/"]),
   js.configs.recommended,
   {
     files: ["**/*.ts"],

@@ -5,10 +5,17 @@ import {
   createGrpcTransport,
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
+import type { ConnectTransportOptions } from "@connectrpc/connect-node";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 
-export interface NodeTransportOptions {
+/** What goes over the wire, in Connect's own terms. Default: binary, POST, no compression. */
+type WireOptions = Pick<
+  ConnectTransportOptions,
+  "useBinaryFormat" | "useHttpGet" | "sendCompression" | "acceptCompression" | "compressMinBytes" | "jsonOptions"
+>;
+
+export interface NodeTransportOptions extends WireOptions {
   readonly url: string;
   /** PEM, to trust for https instead of the system's CAs. */
   readonly ca?: string | Uint8Array;
@@ -30,14 +37,13 @@ const pingTimeoutMs = 10_000;
 
 /** A transport with connections of its own, and how to end them. */
 export function createNodeTransport(options: NodeTransportOptions): { transport: Transport; close: () => void } {
-  const { url, protocol, httpVersion, timeoutMs } = options;
-  const tls = { ...pem("ca", options.ca), ...pem("cert", options.cert), ...pem("key", options.key) };
+  const { url, ca, cert, key, protocol, httpVersion, timeoutMs, ...wire } = options;
+  const tls = { ...pem("ca", ca), ...pem("cert", cert), ...pem("key", key) };
   const common = {
     baseUrl: url,
-    interceptors: options.interceptors,
-    readMaxBytes: options.readMaxBytes,
     // A server that compresses streams moves a fraction of the messages: see README.
     acceptCompression: [],
+    ...wire,
     ...(timeoutMs === undefined ? {} : { defaultTimeoutMs: timeoutMs }),
   };
   if (httpVersion === "1.1") {
