@@ -89,6 +89,11 @@ export const serverOptions = {
     "PEM file with the certificate chain. With it the port speaks TLS only. Read again on SIGHUP; a wrong one changes nothing.",
   ),
   tlsKey: string("tls-key", undefined, "PEM file with the private key of --tls-cert. Read again together with it."),
+  tlsClientCa: string(
+    "tls-client-ca",
+    undefined,
+    "PEM file with CAs. With it a client must present a certificate that one of them has signed, besides its token. Read again together with --tls-cert.",
+  ),
 
   store: oneOf("store", ["lmdb", "memory"], "lmdb", "Where streams are kept; memory ends with the process."),
   dataDir: string("data-dir", "data", "Directory of the lmdb store. One server at a time can use it."),
@@ -274,6 +279,8 @@ export const clientOptions = {
   url: string("url", "http://127.0.0.1:8080", "Server to call."),
   token: string("token", undefined, "Token to send. On loopback the default is `sample`."),
   ca: string("ca", undefined, "PEM file with the CA to trust, as `sluice cert` writes it."),
+  cert: string("cert", undefined, "PEM file with a client certificate, for a server that has --tls-client-ca."),
+  key: string("key", undefined, "PEM file with the private key of --cert."),
   protocol: oneOf("protocol", ["connect", "grpc", "grpc-web"], "connect", "RPC protocol."),
   httpVersion: oneOf("http-version", ["1.1", "2"], "2", "HTTP version. Bidi streaming needs 2."),
   timeout: duration("timeout", 0, [0, 365 * day], "Deadline for each call; 0 for none."),
@@ -343,6 +350,9 @@ export function isLoopback(host: string): boolean {
 function checked(config: Config): Config {
   if ((config.tlsCert === undefined) !== (config.tlsKey === undefined)) {
     throw invalid("--tls-cert and --tls-key must be given together");
+  }
+  if (config.tlsClientCa !== undefined && config.tlsCert === undefined) {
+    throw invalid("--tls-client-ca needs --tls-cert and --tls-key: only TLS has client certificates");
   }
   if (config.tokensFile === undefined && config.jwks === undefined && !isLoopback(config.host)) {
     throw invalid(

@@ -24,7 +24,7 @@ const allowed: Record<string, readonly string[]> = {
   runtime: ["async", "wire"],
   listen: ["errors.ts", "async"],
   observe: ["config.ts", "runtime"],
-  client: ["async"],
+  client: ["async", "wire"],
   cli: ["client", "async", "config.ts", "errors.ts", "compose.ts", "observe", "listen/dev-certificate.ts"],
   "compose.ts": ["errors.ts", "config.ts", "async", "store", "auth", "services", "runtime", "listen", "observe"],
   "index.ts": ["errors.ts", "config.ts", "compose.ts", "observe", "runtime/call.ts", "auth/principal.ts"],

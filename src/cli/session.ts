@@ -122,18 +122,27 @@ async function connect(config: ClientConfig): Promise<SluiceClient> {
       "the token has a character in it that no token can have: is there a blank or a line end?",
     );
   }
-  let ca: Buffer | undefined;
-  try {
-    ca = config.ca === undefined ? undefined : await readFile(config.ca);
-  } catch (error) {
-    throw fileError(config.ca ?? "", "read", error);
+  if ((config.cert === undefined) !== (config.key === undefined)) {
+    throw new CliError("usage", "--cert and --key must be given together");
   }
+  const [ca, cert, key] = await Promise.all([config.ca, config.cert, config.key].map(readPem));
   return createSluiceClient({
     url: config.url,
     protocol: config.protocol,
     httpVersion: config.httpVersion,
     ...(token === "" ? {} : { token }),
     ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
     ...(config.timeout === 0 ? {} : { timeoutMs: config.timeout }),
   });
+}
+
+async function readPem(path: string | undefined): Promise<Buffer | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw fileError(path, "read", error);
+  }
 }

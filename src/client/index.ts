@@ -31,6 +31,9 @@ export interface SluiceClientOptions {
   readonly token?: TokenSource;
   /** PEM with the CA to trust for https. Default: the system's. */
   readonly ca?: string | Uint8Array;
+  /** PEM with a certificate to present to a server that asks for one, and its key. */
+  readonly cert?: string | Uint8Array;
+  readonly key?: string | Uint8Array;
   /** Default "connect". */
   readonly protocol?: "connect" | "grpc" | "grpc-web";
   /** Default "2". On "1.1" there is no full duplex: an appender sends one batch at a time. */
@@ -57,7 +60,7 @@ export interface SluiceClient {
 const defaultReadMaxBytes = 16 * 1024 * 1024;
 
 export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
-  const { token, protocol = "connect", httpVersion = "2", timeoutMs, ca, retry } = options;
+  const { token, protocol = "connect", httpVersion = "2", timeoutMs, ca, cert, key, retry } = options;
   const closing = linkSignals();
   const { transport, close } = createNodeTransport({
     url: options.url,
@@ -72,6 +75,8 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
     ],
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
     ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
   });
   const client = {
     greet: createStreamingClient(GreetService, transport),

@@ -1,23 +1,38 @@
 import type { Interceptor, Transport } from "@connectrpc/connect";
-import {
-  Http2SessionManager,
-  createConnectTransport,
-  createGrpcTransport,
-  createGrpcWebTransport,
-} from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import type { ConnectTransportOptions } from "@connectrpc/connect-node";
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
+import { ByteSink } from "../wire/byte-sink.ts";
+import { allocateUncleared, turns } from "../wire/node-platform.ts";
+import { createHttp2Exchanges } from "./node-http2-exchange.ts";
+import { createStreamTransport } from "./stream-transport.ts";
 
-export interface NodeTransportOptions {
+/** What goes over the wire, in Connect's own terms. Default: binary, POST, no compression. */
+type WireOptions = Pick<
+  ConnectTransportOptions,
+  "useBinaryFormat" | "useHttpGet" | "sendCompression" | "acceptCompression" | "compressMinBytes" | "jsonOptions"
+>;
+
+export interface NodeTransportOptions extends WireOptions {
   readonly url: string;
   /** PEM, to trust for https instead of the system's CAs. */
   readonly ca?: string | Uint8Array;
+  /** PEM with a certificate to present to the server, and its key. */
+  readonly cert?: string | Uint8Array;
+  readonly key?: string | Uint8Array;
   readonly protocol: "connect" | "grpc" | "grpc-web";
   readonly httpVersion: "1.1" | "2";
   readonly timeoutMs?: number;
   readonly interceptors: Interceptor[];
   /** Largest message that is read, in bytes. */
   readonly readMaxBytes: number;
+  /** What a server may send ahead on one HTTP/2 stream, in bytes. Default 1 MiB. */
+  readonly streamWindow?: number;
+  /** What a server may send ahead on one HTTP/2 connection, in bytes. Default 16 MiB. */
+  readonly connectionWindow?: number;
+  /** Responses of one stream that wait for their reader before the server is asked to pause, in bytes. Default 256 KiB. */
+  readonly streamBufferBytes?: number;
 }
 
 /** How often an idle HTTP/2 connection with open calls is checked, in milliseconds. */
@@ -25,16 +40,18 @@ const pingIntervalMs = 30_000;
 /** How long the answer to that may take, in milliseconds. */
 const pingTimeoutMs = 10_000;
 
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
 /** A transport with connections of its own, and how to end them. */
 export function createNodeTransport(options: NodeTransportOptions): { transport: Transport; close: () => void } {
-  const { url, ca, protocol, httpVersion, timeoutMs } = options;
-  const tls = ca === undefined ? {} : { ca: typeof ca === "string" ? ca : Buffer.from(ca) };
+  const { url, ca, cert, key, protocol, httpVersion, timeoutMs, ...wire } = options;
+  const tls = { ...pem("ca", ca), ...pem("cert", cert), ...pem("key", key) };
   const common = {
     baseUrl: url,
-    interceptors: options.interceptors,
-    readMaxBytes: options.readMaxBytes,
     // A server that compresses streams moves a fraction of the messages: see README.
     acceptCompression: [],
+    ...wire,
     ...(timeoutMs === undefined ? {} : { defaultTimeoutMs: timeoutMs }),
   };
   if (httpVersion === "1.1") {
@@ -50,13 +67,43 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
       },
     };
   }
-  const sessionManager = new Http2SessionManager(url, { pingIntervalMs, pingTimeoutMs }, tls);
-  const http2 = { ...common, httpVersion: "2" as const, sessionManager };
+  const { open, sessions } = createHttp2Exchanges(url, {
+    pingIntervalMs,
+    pingTimeoutMs,
+    streamWindow: options.streamWindow ?? MiB,
+    connectionWindow: options.connectionWindow ?? 16 * MiB,
+    tls,
+  });
+  const http2 = { ...common, httpVersion: "2" as const, sessionManager: sessions };
   const create = { connect: createConnectTransport, grpc: createGrpcTransport, "grpc-web": createGrpcWebTransport };
+  const { unary } = create[protocol](http2);
+  const stream = createStreamTransport({
+    baseUrl: url,
+    protocol,
+    useBinaryFormat: options.useBinaryFormat ?? true,
+    jsonOptions: options.jsonOptions,
+    interceptors: options.interceptors,
+    acceptCompression: common.acceptCompression,
+    sendCompression: options.sendCompression ?? null,
+    compressMinBytes: options.compressMinBytes ?? KiB,
+    readMaxBytes: options.readMaxBytes,
+    streamBufferBytes: options.streamBufferBytes ?? 256 * KiB,
+    defaultTimeoutMs: timeoutMs,
+    open,
+    sink: new ByteSink(allocateUncleared),
+    turns,
+    allocate: allocateUncleared,
+  });
   return {
-    transport: create[protocol](http2),
+    transport: { unary, stream },
     close: () => {
-      sessionManager.abort();
+      sessions.abort();
     },
   };
+}
+
+/** One of Node's TLS options, if it is given. */
+function pem<K extends string>(name: K, value: string | Uint8Array | undefined): Partial<Record<K, string | Buffer>> {
+  if (value === undefined) return {};
+  return { [name]: typeof value === "string" ? value : Buffer.from(value) } as Record<K, string | Buffer>;
 }

@@ -1,5 +1,13 @@
 import { create } from "@bufbuild/protobuf";
-import type { DescMessage, DescMethodStreaming, Message, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type {
+  DescMessage,
+  DescMethodStreaming,
+  JsonReadOptions,
+  JsonWriteOptions,
+  Message,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
 import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
 import type { Interceptor, StreamRequest, StreamResponse, Transport } from "@connectrpc/connect";
 import { createMethodSerializationLookup, createMethodUrl } from "@connectrpc/connect/protocol";
@@ -18,8 +26,9 @@ import type { ResponseReading } from "./stream-protocols.ts";
 export interface StreamTransportOptions {
   readonly baseUrl: string;
   readonly protocol: keyof typeof clientStreamProtocols;
-  /** Default true: Protobuf's binary form rather than JSON. */
+  /** Protobuf's binary form rather than JSON. */
   readonly useBinaryFormat: boolean;
+  readonly jsonOptions: Partial<JsonReadOptions & JsonWriteOptions> | undefined;
   readonly interceptors: readonly Interceptor[];
   readonly acceptCompression: Compression[];
   readonly sendCompression: Compression | null;
@@ -175,8 +184,9 @@ interface Codec {
   readonly parse: (payload: Uint8Array) => Message;
 }
 
-function createCodec(method: Method, { useBinaryFormat, readMaxBytes }: StreamTransportOptions): Codec {
-  const lookup = createMethodSerializationLookup(method, undefined, undefined, { readMaxBytes, writeMaxBytes });
+function createCodec(method: Method, options: StreamTransportOptions): Codec {
+  const { useBinaryFormat, jsonOptions, readMaxBytes } = options;
+  const lookup = createMethodSerializationLookup(method, undefined, jsonOptions, { readMaxBytes, writeMaxBytes });
   const input = lookup.getI(useBinaryFormat);
   const output = lookup.getO(useBinaryFormat);
   return {

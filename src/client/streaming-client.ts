@@ -1,4 +1,11 @@
-import type { DescMessage, DescMethodStreaming, DescMethodUnary, DescService, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type {
+  DescMessage,
+  DescMethodStreaming,
+  DescMethodUnary,
+  DescService,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { CallOptions, Client, StreamResponse, Transport } from "@connectrpc/connect";
 import { linkSignals } from "../async/signals.ts";
@@ -69,8 +76,7 @@ function responses(
   return {
     [Symbol.asyncIterator]: () => ({
       next() {
-        const next =
-          messages?.next() ?? (beginning ??= begin()).then((it) => it.next());
+        const next = messages?.next() ?? (beginning ??= begin()).then((it) => it.next());
         return next.then(ended, failed);
       },
       return(value?: unknown) {

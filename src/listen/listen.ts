@@ -1,7 +1,14 @@
+import { X509Certificate } from "node:crypto";
 import { createServer as createHttp1Server } from "node:http";
 import type { IncomingMessage, Server as Http1Server, ServerResponse } from "node:http";
 import { createSecureServer, createServer as createHttp2Server } from "node:http2";
-import type { Http2SecureServer, Http2Server, Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type {
+  Http2SecureServer,
+  Http2Server,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  SecureServerOptions,
+} from "node:http2";
 import { createServer as createTcpServer } from "node:net";
 import type { AddressInfo, Server as TcpServer, Socket } from "node:net";
 import { createSecureContext } from "node:tls";
@@ -92,7 +99,7 @@ export async function listen(handler: RequestHandler, options: ListenOptions): P
     },
     setTls(tls) {
       checkTls(tls);
-      secure?.setSecureContext({ ...tls, minVersion });
+      secure?.setSecureContext({ ...nodeTls(tls), minVersion });
     },
     drain() {
       server.close();
@@ -151,7 +158,7 @@ function listenTls(
     {
       ...http1Options(options),
       ...http2Options(options),
-      ...tls,
+      ...nodeTls(tls),
       allowHTTP1: true,
       minVersion,
       handshakeTimeout: options.headerTimeout,
@@ -170,11 +177,27 @@ function listenTls(
   return server;
 }
 
-function checkTls({ cert, key }: TlsIdentity): void {
+/** In Node's words. */
+function nodeTls({ cert, key, clientCa }: TlsIdentity): SecureServerOptions {
+  return {
+    cert,
+    key,
+    ...(clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true }),
+  };
+}
+
+function checkTls({ cert, key, clientCa }: TlsIdentity): void {
   try {
     createSecureContext({ cert, key, minVersion });
   } catch (cause) {
     const detail = `the certificate or its key cannot be used (${messageOf(cause)}): --tls-cert and --tls-key must be PEM files that belong together`;
+    throw new DomainError({ kind: "config", detail }, { cause });
+  }
+  try {
+    // Node takes a file without a certificate for no CA, and then refuses every client.
+    if (clientCa !== undefined) new X509Certificate(clientCa);
+  } catch (cause) {
+    const detail = `--tls-client-ca must be a PEM file with certificates (${messageOf(cause)})`;
     throw new DomainError({ kind: "config", detail }, { cause });
   }
 }

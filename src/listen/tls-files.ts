@@ -4,19 +4,23 @@ import { DomainError } from "../errors.ts";
 export interface TlsPaths {
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
+  readonly tlsClientCa: string | undefined;
 }
 
 /** PEM. */
 export interface TlsIdentity {
   readonly cert: string | Buffer;
   readonly key: string | Buffer;
+  /** With it a client must present a certificate that one of these CAs has signed. */
+  readonly clientCa?: string | Buffer;
 }
 
 /** Reads the certificate and its key; undefined if there are none. Fails with "config" if they cannot be read. */
-export async function readTlsFiles({ tlsCert, tlsKey }: TlsPaths): Promise<TlsIdentity | undefined> {
+export async function readTlsFiles({ tlsCert, tlsKey, tlsClientCa }: TlsPaths): Promise<TlsIdentity | undefined> {
   if (tlsCert === undefined || tlsKey === undefined) return undefined;
   const [cert, key] = await Promise.all([readPem("--tls-cert", tlsCert), readPem("--tls-key", tlsKey)]);
-  return { cert, key };
+  if (tlsClientCa === undefined) return { cert, key };
+  return { cert, key, clientCa: await readPem("--tls-client-ca", tlsClientCa) };
 }
 
 async function readPem(flag: string, path: string): Promise<Buffer> {

@@ -78,6 +78,7 @@ describe("a wrong command line", () => {
     { args: ["serve", "--port", "99999"], says: "--port must be a whole number, from 0 to 65535" },
     { args: ["serve", "--host", "0.0.0.0"], says: "refusing to listen on 0.0.0.0 without --tokens-file" },
     { args: ["serve", "--tls-cert", "cert.pem"], says: "--tls-cert and --tls-key must be given together" },
+    { args: ["greet", "Ada", "--cert", "cert.pem"], says: "--cert and --key must be given together" },
     { args: ["streams", "trim", "x", "y"], says: "<before-seq> must be a whole number" },
     { args: ["tail", "x", "--from", "yesterday"], says: "--from must be head, tail, a seq" },
   ])("$args says what is wrong, and ends with 2", async ({ args, says }) => {
