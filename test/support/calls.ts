@@ -75,8 +75,19 @@ export class Taker<T> {
 }
 
 /** Requests that a test sends when it wants to. */
-export function requests<T>(...first: T[]): BoundedQueue<T> {
-  const queue = new BoundedQueue<T>(100_000);
-  for (const request of first) void queue.push(request);
-  return queue;
+export class Requests<T> extends BoundedQueue<T> {
+  constructor(...first: T[]) {
+    super(100_000);
+    for (const request of first) void this.push(request);
+  }
+
+  /** The same, with nothing to come. */
+  ended(): this {
+    this.end();
+    return this;
+  }
+}
+
+export function requests<T>(...first: T[]): Requests<T> {
+  return new Requests(...first);
 }

@@ -5,11 +5,12 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe } from "vitest";
 import type {
+  AppendBatchSchema,
   DataService,
+  ExchangeRequestSchema,
   ExchangeResponse,
   ReadResponse,
   RecordBatch,
-  UploadRequestSchema,
 } from "../../gen/data/v1/data_pb.ts";
 import type { Server } from "../../src/compose.ts";
 import { startServer } from "./server.ts";
@@ -69,11 +70,20 @@ export function textsOf(batch: RecordBatch): string[] {
   return batch.records.map(({ data }) => Buffer.from(data).toString());
 }
 
-export type UploadInit = MessageInitShape<typeof UploadRequestSchema>;
-type OpenInit = Extract<NonNullable<UploadInit["message"]>, { case: "open" }>["value"];
-type AppendInit = Extract<NonNullable<UploadInit["message"]>, { case: "append" }>["value"];
+/** What Upload and Exchange have in common. */
+export interface UploadInit {
+  message?: { case: "open"; value: OpenInit } | { case: "append"; value: AppendInit };
+}
+interface OpenInit {
+  stream?: string;
+  createIfMissing?: boolean;
+  producer?: { id: string; epoch?: bigint };
+  expectedSeq?: bigint;
+}
+type AppendInit = MessageInitShape<typeof AppendBatchSchema>;
+export type ExchangeInit = MessageInitShape<typeof ExchangeRequestSchema>;
 
-/** The first message of an Upload. */
+/** The first message of an Upload or an Exchange. */
 export function open(value: OpenInit): { message: { case: "open"; value: OpenInit } } {
   return { message: { case: "open", value } };
 }
