@@ -11,8 +11,10 @@ import type {
   ExchangeResponse,
   ReadResponse,
   RecordBatch,
+  UploadResponse,
 } from "../../gen/data/v1/data_pb.ts";
 import type { Server } from "../../src/compose.ts";
+import { collect, requests } from "./calls.ts";
 import { startServer } from "./server.ts";
 
 /** Runs the tests on a server with each store; `server()` is there once they run. */
@@ -91,4 +93,20 @@ export function open(value: OpenInit): { message: { case: "open"; value: OpenIni
 /** A later message of an Upload or an Exchange. */
 export function append(value: AppendInit): { message: { case: "append"; value: AppendInit } } {
   return { message: { case: "append", value } };
+}
+
+/** Every record that is kept, as text. */
+export async function stored(data: Client<typeof DataService>, stream: string): Promise<string[]> {
+  const messages = await collect(data.read({ stream }));
+  return messages.flatMap(({ message }) => (message.case === "batch" ? textsOf(message.value) : []));
+}
+
+/** A whole Upload. */
+export function upload(data: Client<typeof DataService>, ...messages: UploadInit[]): Promise<UploadResponse> {
+  return data.upload(requests(...messages).ended());
+}
+
+/** An Exchange whose requests are known beforehand. */
+export function exchange(data: Client<typeof DataService>, ...messages: UploadInit[]): AsyncIterable<ExchangeResponse> {
+  return data.exchange(requests(...messages).ended());
 }
