@@ -25,7 +25,7 @@ import { callKey } from "./runtime/call.ts";
 import { createRuntime } from "./runtime/handler.ts";
 import { createDataService } from "./services/data.ts";
 import { createErrorInterceptor, toConnectError } from "./services/error-codes.ts";
-import { createGreetService } from "./services/greet.ts";
+import { createGreetService, prepareGreeting } from "./services/greet.ts";
 import { HealthState, createHealthService } from "./services/health.ts";
 import { registerReflection } from "./services/reflection.ts";
 import { openLmdbStore } from "./store/lmdb.ts";
@@ -131,6 +131,7 @@ async function startWith(
   });
   const requestGate = async (context: HandlerContext): Promise<void> => {
     log.debug({ method: context.method.name, headers: redactHeaders(context.requestHeader) }, "request");
+    if (context.service.typeName === GreetService.typeName) prepareGreeting(context);
     // Health goes on answering, so that an orchestrator sees NOT_SERVING instead of a failure.
     if (draining.signal.aborted && context.service.typeName !== Health.typeName) throw goingAway();
     try {

@@ -88,7 +88,7 @@ export function isDomainError<K extends ProblemKind>(
 function describe(p: Problem): string {
   switch (p.kind) {
     case "stream-not-found":
-      return `stream "${p.stream}" does not exist: create it, or append with create_if_missing`;
+      return `stream "${p.stream}" does not exist: list those that do with ListStreams or \`sluice streams list\`, or make it with CreateStream, \`sluice streams create ${p.stream}\`, or an append with create_if_missing`;
     case "stream-exists":
       return `stream "${p.stream}" exists already`;
     case "stream-sealed":
@@ -108,7 +108,7 @@ function describe(p: Problem): string {
     case "checksum-mismatch":
       return `stream "${p.stream}": the data from seq ${p.firstSeq} on has SHA-256 ${hex(p.actual)}, not ${hex(p.expected)}; it was not sealed`;
     case "batch-too-large":
-      return `stream "${p.stream}": the batch has ${p.actual} ${p.unit}, the limit is ${p.limit}: send smaller batches`;
+      return `stream "${p.stream}": the batch has ${p.actual} ${p.unit}, the limit is ${p.limit} (--max-batch-${p.unit} of the server): send smaller batches`;
     case "store-full":
       return `the store has no room left (${p.detail})`;
     case "store-unavailable":

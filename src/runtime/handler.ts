@@ -177,8 +177,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       return;
     }
     if (shape !== "unary" && !options.compressStreams) {
-      exchange.header.delete("connect-accept-encoding");
-      exchange.header.delete("grpc-accept-encoding");
+      // Without these the answer would be compressed as the request is.
+      exchange.header.set("connect-accept-encoding", "identity");
+      exchange.header.set("grpc-accept-encoding", "identity");
     }
     response = await serveUniversal(handler, exchange, call, contextValues);
   }

@@ -76,8 +76,9 @@ export class NodeExchange implements HttpExchange {
       this.#received = true;
       receiver.onEnd();
     };
-    // A stream that was ended before anybody looked says "end" only once it flows.
     this.#source.on("end", end);
+    // node:http2 reads ahead: the end of a body without a byte may have been told before anybody listened.
+    if (this.#source.readableEnded) end();
   }
 
   pause(): void {

@@ -44,12 +44,15 @@ export async function* readEvents(store: Store, options: FollowOptions): AsyncGe
   let records = options.maxRecords;
   let bytes = options.maxBytes;
   let behind = true;
+  let generation: number | undefined;
   while (records > 0 && bytes > 0) {
     if (signal.aborted) throw reasonOf(signal);
     const result = await store.read(stream, seq, {
       maxRecords: Math.min(records, chunkRecords),
       maxBytes: Math.min(bytes, options.chunkBytes),
+      ...(generation === undefined ? {} : { generation }),
     });
+    generation = result.generation;
     for (const batch of result.batches) {
       const size = sizeOf(batch.records);
       // `max_bytes` ends before it would be exceeded, except that the first record always comes.

@@ -7,17 +7,15 @@ import { sleep } from "../async/signals.ts";
 /** Names that one GreetAll takes, as its .proto comment says. */
 const maxNames = 1000;
 
-/** The smallest honest example of each RPC shape. */
+/** The smallest honest example of each RPC shape. Its calls must have gone through `prepareGreeting`. */
 export function createGreetService(): ServiceImpl<typeof GreetService> {
   return {
     greet({ name }, context) {
-      const count = begin(context);
-      count(1);
+      countGreetings(context, 1);
       return { greeting: greeting([name]) };
     },
 
     async greetAll(requests, context) {
-      const count = begin(context);
       const names: string[] = [];
       for await (const { name } of requests) {
         if (names.length === maxNames) {
@@ -26,39 +24,41 @@ export function createGreetService(): ServiceImpl<typeof GreetService> {
         names.push(name);
       }
       if (names.length === 0) throw new ConnectError("send at least one name", Code.InvalidArgument);
-      count(1);
+      countGreetings(context, 1);
       return { greeting: greeting(names) };
     },
 
     async *greetRepeatedly({ name, times, interval }, context) {
-      const count = begin(context);
       const pause = interval === undefined ? 0 : durationMs(interval);
       for (let i = 0; i < Math.max(1, times); i++) {
         if (i > 0 && pause > 0) await sleep(pause, context.signal);
-        count(i + 1);
+        countGreetings(context, i + 1);
         yield { greeting: greeting([name]) };
       }
     },
 
     async *greetEach(requests, context) {
-      const count = begin(context);
       let i = 0;
       for await (const { name } of requests) {
-        count(++i);
+        countGreetings(context, ++i);
         yield { greeting: greeting([name]) };
       }
     },
   };
 }
 
-/** Sets the header at once, so that it leaves with the first bytes; the trailer follows the count. */
-function begin(context: HandlerContext): (count: number) => void {
+/**
+ * Sets the header and the trailer that every response carries. To be called as
+ * soon as a call of GreetService is seen, so that they come with whatever
+ * refuses it, too.
+ */
+export function prepareGreeting(context: HandlerContext): void {
   context.responseHeader.set("Greet-Version", "v1");
-  const count = (n: number): void => {
-    context.responseTrailer.set("Greet-Count", String(n));
-  };
-  count(0);
-  return count;
+  countGreetings(context, 0);
+}
+
+function countGreetings(context: HandlerContext, count: number): void {
+  context.responseTrailer.set("Greet-Count", String(count));
 }
 
 function greeting(names: readonly string[]): string {

@@ -13,11 +13,17 @@ export async function hashRange(
   signal: AbortSignal,
 ): Promise<Hash> {
   const hash = createHash("sha256");
+  let generation: number | undefined;
   for (let seq = from; seq < to;) {
     if (signal.aborted) throw reasonOf(signal);
-    const { batches, nextSeq } = await store.read(stream, seq, { maxRecords: to - seq, maxBytes: chunkBytes });
-    for (const batch of batches) for (const record of batch.records) hash.update(record.data);
-    seq = nextSeq;
+    const result = await store.read(stream, seq, {
+      maxRecords: to - seq,
+      maxBytes: chunkBytes,
+      ...(generation === undefined ? {} : { generation }),
+    });
+    generation = result.generation;
+    for (const batch of result.batches) for (const record of batch.records) hash.update(record.data);
+    seq = result.nextSeq;
     // A long stream must not keep others waiting.
     await new Promise(setImmediate);
   }

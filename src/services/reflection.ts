@@ -1,5 +1,5 @@
 import { create, createRegistry, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { AnyDesc, DescFile, Registry, MessageInitShape } from "@bufbuild/protobuf";
+import type { DescFile, Registry, MessageInitShape } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import type { ConnectRouter } from "@connectrpc/connect";
@@ -17,6 +17,7 @@ import {
   ServerReflectionResponseSchema as ResponseV1alphaSchema,
 } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import type { ServerReflectionRequest as RequestV1alpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { indexSymbols } from "./reflection-symbols.ts";
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
@@ -37,6 +38,7 @@ export function registerReflection(router: ConnectRouter): void {
     for (const each of [...dependenciesOf(file), file]) byName.set(each.proto.name, each);
   }
   const registry = createRegistry(...byName.values());
+  const bySymbol = indexSymbols(byName.values());
 
   function answer({ messageRequest: asked }: ServerReflectionRequest, sent: Set<string>): Answer {
     switch (asked.case) {
@@ -48,7 +50,7 @@ export function registerReflection(router: ConnectRouter): void {
       case "fileByFilename":
         return files(byName.get(asked.value), `file ${asked.value}`, sent);
       case "fileContainingSymbol":
-        return files(fileOfSymbol(registry, asked.value), `symbol ${asked.value}`, sent);
+        return files(bySymbol.get(asked.value.replace(/^\./, "")), `symbol ${asked.value}`, sent);
       case "fileContainingExtension": {
         const { containingType, extensionNumber } = asked.value;
         const message = registry.getMessage(containingType);
@@ -119,31 +121,6 @@ function dependenciesOf(file: DescFile, seen: Set<DescFile> = new Set()): DescFi
     seen.add(dependency);
     return [...dependenciesOf(dependency, seen), dependency];
   });
-}
-
-/** The file of a message, enum, service or extension, or of a method, field or value within one. */
-function fileOfSymbol(registry: Registry, symbol: string): DescFile | undefined {
-  const name = symbol.replace(/^\./, "");
-  const desc = registry.get(name);
-  if (desc !== undefined) return desc.file;
-  const dot = name.lastIndexOf(".");
-  if (dot < 0) return undefined;
-  const parent = registry.get(name.slice(0, dot));
-  const member = name.slice(dot + 1);
-  return parent !== undefined && membersOf(parent).includes(member) ? parent.file : undefined;
-}
-
-function membersOf(desc: AnyDesc): string[] {
-  switch (desc.kind) {
-    case "service":
-      return desc.methods.map((method) => method.name);
-    case "message":
-      return [...desc.fields.map((field) => field.name), ...desc.oneofs.map((oneof) => oneof.name)];
-    case "enum":
-      return desc.values.map((value) => value.name);
-    default:
-      return [];
-  }
 }
 
 function extensionsOf(registry: Registry, typeName: string): number[] {

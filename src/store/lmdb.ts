@@ -187,11 +187,15 @@ class LmdbStore implements Store {
 
   async read(name: string, fromSeq: number, options: ReadOptions): Promise<ReadResult> {
     const { id, info } = this.#row(name);
+    if (options.generation !== undefined && options.generation !== id) {
+      throw new DomainError({ kind: "stream-not-found", stream: name });
+    }
     const { head, tail } = info;
     if (fromSeq < head || fromSeq > tail) {
       throw new DomainError({ kind: "position-out-of-range", stream: name, seq: fromSeq, head, tail });
     }
-    return Promise.resolve({ ...slice(batchesFrom(this.#tables, id, fromSeq, tail), fromSeq, options), info });
+    const found = slice(batchesFrom(this.#tables, id, fromSeq, tail), fromSeq, options);
+    return Promise.resolve({ ...found, info, generation: id });
   }
 
   async seqAtTime(name: string, timeMs: number): Promise<number> {
@@ -214,7 +218,7 @@ class LmdbStore implements Store {
 
   async waitForChange(name: string, tail: number, signal: AbortSignal): Promise<void> {
     const row = this.#tables.streams.get(name);
-    if (row === undefined || row.info.tail > tail || row.info.sealed) return;
+    if (row === undefined || row.info.tail !== tail || row.info.sealed) return;
     await this.#waiters.wait(name, signal);
   }
 

@@ -21,6 +21,7 @@ interface MemoryProducer extends ProducerState {
 }
 
 interface MemoryStream {
+  readonly generation: number;
   info: StreamInfo;
   batches: StoredBatch[];
   readonly producers: Map<string, MemoryProducer>;
@@ -38,6 +39,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   const now = options.now ?? Date.now;
   const streams = new Map<string, MemoryStream>();
   const waiters = new Waiters();
+  let generations = 0;
 
   function find(name: string): MemoryStream {
     const stream = streams.get(name);
@@ -46,7 +48,8 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   }
   function add(name: string, retention: Retention): MemoryStream {
     const info: StreamInfo = { name, head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs: now(), retention };
-    const stream: MemoryStream = { info, batches: [], producers: new Map(), deleted: false };
+    const generation = ++generations;
+    const stream: MemoryStream = { generation, info, batches: [], producers: new Map(), deleted: false };
     streams.set(name, stream);
     return stream;
   }
@@ -204,7 +207,10 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       }),
     read: (name, fromSeq, readOptions) =>
       inTurn(() => {
-        const { info, batches } = find(name);
+        const { info, batches, generation } = find(name);
+        if (readOptions.generation !== undefined && readOptions.generation !== generation) {
+          throw new DomainError({ kind: "stream-not-found", stream: name });
+        }
         const { head, tail } = info;
         if (fromSeq < head || fromSeq > tail) {
           throw new DomainError({ kind: "position-out-of-range", stream: name, seq: fromSeq, head, tail });
@@ -217,7 +223,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
           if (batch !== undefined && batch.firstSeq + batch.records.length <= fromSeq) low = middle + 1;
           else high = middle;
         }
-        return { ...slice(from(batches, low), fromSeq, readOptions), info };
+        return { ...slice(from(batches, low), fromSeq, readOptions), info, generation };
       }),
     seqAtTime: (name, timeMs) =>
       inTurn(() => {
@@ -226,7 +232,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       }),
     waitForChange: async (name, tail, signal) => {
       const stream = streams.get(name);
-      if (stream === undefined || stream.info.tail > tail || stream.info.sealed) return;
+      if (stream === undefined || stream.info.tail !== tail || stream.info.sealed) return;
       await waiters.wait(name, signal);
     },
     sweep: (nowMs) =>

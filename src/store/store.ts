@@ -120,6 +120,8 @@ export interface ReadOptions {
   readonly maxRecords: number;
   /** Stops before the sizes of the records would exceed this; one record is always returned. */
   readonly maxBytes: number;
+  /** Only in the stream that an earlier read was of: one made again under its name is "stream-not-found". */
+  readonly generation?: number;
 }
 
 /** Records from a position on, with the state of the stream at that moment. */
@@ -129,6 +131,8 @@ export interface ReadResult {
   /** The position after the last record returned. */
   readonly nextSeq: number;
   readonly info: StreamInfo;
+  /** Tells this stream from others that had, or will have, the same name. */
+  readonly generation: number;
 }
 
 export interface ListOptions {
@@ -164,7 +168,7 @@ export interface Store {
   /** The first seq that was stored at that time or later; the tail if there is none. */
   seqAtTime(name: string, timeMs: number): Promise<number>;
   /**
-   * Resolves once the durable tail is beyond `tail`, or the stream is sealed or deleted.
+   * Resolves once the durable tail is not `tail`, or the stream is sealed or deleted.
    * Rejects with the signal's reason when it is aborted.
    */
   waitForChange(name: string, tail: number, signal: AbortSignal): Promise<void>;

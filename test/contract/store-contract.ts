@@ -332,6 +332,18 @@ export function describeStore(name: string, open: OpenStore): void {
         expect((await store.read("s", 0, { maxRecords: 10, maxBytes: 0 })).nextSeq).toBe(1);
       });
 
+      it("can be kept to one stream, whatever is made again under its name", async () => {
+        await append("g", "a", "b");
+        const { generation } = await store.read("g", 0, all);
+        expect((await store.read("g", 1, { ...all, generation })).nextSeq).toBe(2);
+        await store.delete("g");
+        await append("g", "c", "d");
+        for (const seq of [0, 2, 3]) {
+          expect(await problem(store.read("g", seq, { ...all, generation }))).toBe("stream-not-found");
+        }
+        expect((await store.read("g", 0, all)).generation).not.toBe(generation);
+      });
+
       it("find the first record of a time", async () => {
         const appender = await store.openAppender({ stream: "t", createIfMissing: true });
         expect(await store.seqAtTime("t", 0)).toBe(0);
@@ -379,6 +391,13 @@ export function describeStore(name: string, open: OpenStore): void {
       it("ends at once when the tail is further already", async () => {
         await append("s", "a");
         await within(1000, "the answer", store.waitForChange("s", 0, new AbortController().signal));
+      });
+
+      it("ends at once when the stream has been made again, and is shorter", async () => {
+        await append("s", "a");
+        await store.delete("s");
+        await store.create("s");
+        await within(1000, "the answer", store.waitForChange("s", 1, new AbortController().signal));
       });
 
       it("misses nothing between a read and the wait", async () => {
