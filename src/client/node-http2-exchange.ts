@@ -67,7 +67,7 @@ class Http2Exchange implements ClientExchange {
     stream.on("response", (headers) => {
       receiver.onHead(headers[":status"] ?? 0, fromNodeHeaders(headers));
     });
-    stream.on("trailers", (headers) => {
+    stream.on("trailers", (headers: IncomingHttpHeaders) => {
       trailer = fromNodeHeaders(headers);
     });
     stream.on("data", (chunk: Uint8Array) => {
@@ -82,7 +82,7 @@ class Http2Exchange implements ClientExchange {
     stream.on("drain", () => {
       receiver.onDrain();
     });
-    stream.on("error", (error) => {
+    stream.on("error", (error: Error) => {
       // The response may be whole although the request could not be sent to its end.
       if (!stream.readableEnded && !isLateWrite(error)) fail(errorOfNode(error));
     });

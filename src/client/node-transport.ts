@@ -76,7 +76,7 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
   });
   const http2 = { ...common, httpVersion: "2" as const, sessionManager: sessions };
   const create = { connect: createConnectTransport, grpc: createGrpcTransport, "grpc-web": createGrpcWebTransport };
-  const { unary } = create[protocol](http2);
+  const ofConnect = create[protocol](http2);
   const stream = createStreamTransport({
     baseUrl: url,
     protocol,
@@ -95,7 +95,7 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
     allocate: allocateUncleared,
   });
   return {
-    transport: { unary, stream },
+    transport: { unary: ofConnect.unary.bind(ofConnect), stream },
     close: () => {
       sessions.abort();
     },

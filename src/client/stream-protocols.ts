@@ -80,7 +80,7 @@ const connectStreams: ClientStreamProtocol = {
         },
       },
       complete() {
-        if (!ended) throw new ConnectError("protocol error: missing EndStreamResponse", Code.InvalidArgument);
+        if (!ended) throw new ConnectError("protocol error: missing EndStreamResponse", Code.Internal);
       },
     };
   },

@@ -6,7 +6,6 @@ import type {
   JsonWriteOptions,
   Message,
   MessageInitShape,
-  MessageShape,
 } from "@bufbuild/protobuf";
 import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
 import type { Interceptor, StreamRequest, StreamResponse, Transport } from "@connectrpc/connect";
@@ -131,7 +130,7 @@ function complete(desc: DescMessage, input: AsyncIterable<MessageInitShape<DescM
         next: () => it.next().then(toMessage),
         return: (value?: unknown) =>
           it.return?.(value).then(toMessage) ?? Promise.resolve({ done: true as const, value: undefined }),
-        throw: (error?: unknown) => it.throw?.(error).then(toMessage) ?? Promise.reject(error as Error),
+        throw: (error?: unknown) => it.throw?.(error).then(toMessage) ?? Promise.reject(error),
       };
     },
   };
@@ -166,7 +165,7 @@ function watched<T>(
         },
         throw(error?: unknown) {
           leave();
-          return Promise.reject(error as Error);
+          return Promise.reject(error);
         },
       };
     },
@@ -190,7 +189,7 @@ function createCodec(method: Method, options: StreamTransportOptions): Codec {
   const input = lookup.getI(useBinaryFormat);
   const output = lookup.getO(useBinaryFormat);
   return {
-    serialize: (message) => input.serialize(message as MessageShape<DescMessage>),
+    serialize: (message) => input.serialize(message),
     encode: useBinaryFormat ? compileEncoder(method.input) : undefined,
     parse: (payload) => output.parse(payload),
   };
@@ -205,7 +204,6 @@ class StreamCall {
   #exchange: ClientExchange | undefined;
   #writer: MessageWriter | undefined;
   #reader: MessageReader<Message> | undefined;
-  #reading: ResponseReading | undefined;
   #httpTrailer = new Headers();
   #requests: AsyncIterator<unknown> | undefined;
   #unlink = (): void => undefined;
@@ -253,7 +251,6 @@ class StreamCall {
       this.#fail(ConnectError.from(error));
       return;
     }
-    this.#reading = reading;
     this.#reader = new MessageReader<Message>({
       source: {
         pause: () => this.#exchange?.pause(),
@@ -263,6 +260,7 @@ class StreamCall {
       compression: reading.compression,
       maxMessageBytes: readMaxBytes,
       maxQueuedBytes: streamBufferBytes,
+      truncated: Code.Internal,
       ...(reading.end === undefined ? {} : { end: reading.end }),
       onComplete: () => {
         reading.complete(this.#httpTrailer);
@@ -278,7 +276,7 @@ class StreamCall {
       header,
       trailer: reading.trailer,
       message: this.#reader as AsyncIterable<never>,
-    } as StreamResponse);
+    });
   }
 
   onChunk(chunk: Uint8Array): void {

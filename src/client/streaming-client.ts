@@ -42,7 +42,7 @@ function responses(
   requests: AsyncIterable<MessageInitShape<DescMessage>>,
   options: CallOptions = {},
 ): AsyncIterable<MessageShape<DescMessage>> {
-  const { headers, timeoutMs, contextValues, onHeader, onTrailer } = options;
+  const { headers, timeoutMs, contextValues } = options;
   const call = linkSignals(options.signal);
   const started = transport.stream(method, call.signal, timeoutMs, headers, requests, contextValues);
   // The failure is told to whoever reads.
@@ -52,13 +52,13 @@ function responses(
 
   const begin = async (): Promise<AsyncIterator<MessageShape<DescMessage>>> => {
     response = await started;
-    onHeader?.(response.header);
+    options.onHeader?.(response.header);
     return (messages = response.message[Symbol.asyncIterator]());
   };
   const ended = (result: IteratorResult<MessageShape<DescMessage>>): typeof result => {
     if (result.done === true) {
       call.cleanup();
-      if (response !== undefined) onTrailer?.(response.trailer);
+      if (response !== undefined) options.onTrailer?.(response.trailer);
       response = undefined;
     }
     return result;
@@ -85,7 +85,7 @@ function responses(
       },
       throw(error?: unknown) {
         leave();
-        return Promise.reject(error as Error);
+        return Promise.reject(error);
       },
     }),
   };

@@ -80,6 +80,7 @@ export async function serveStream(
     compression: compression.request,
     maxMessageBytes: options.maxMessageBytes,
     maxQueuedBytes: options.streamBufferBytes,
+    truncated: Code.InvalidArgument,
     ...(protocol.endFlag === undefined ? {} : { end: { flag: protocol.endFlag, take: refuseEnd } }),
     onMessage: () => call.messagesIn++,
     onBytes: (count) => {

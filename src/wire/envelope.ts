@@ -16,6 +16,15 @@ const joinMaxBytes = 8192;
 /** Gets each envelope's flags and payload; the payload may be a view of the chunk that it came in. */
 export type EnvelopeSink = (flags: number, payload: Uint8Array) => void;
 
+export interface EnvelopeParserOptions {
+  /** Bytes. A larger payload fails with RESOURCE_EXHAUSTED before it has been read. */
+  readonly maxMessageBytes: number;
+  /** The code of a body that ends within an envelope. */
+  readonly truncated: Code;
+  /** May give memory that has not been cleared. */
+  readonly allocate?: (size: number) => Uint8Array<ArrayBuffer>;
+}
+
 /**
  * Takes the envelopes out of a body, however it is cut into chunks: every whole
  * envelope of a chunk at once, without a copy. Only one that spans chunks is
@@ -24,6 +33,7 @@ export type EnvelopeSink = (flags: number, payload: Uint8Array) => void;
  */
 export class EnvelopeParser {
   readonly #maxBytes: number;
+  readonly #truncated: Code;
   readonly #allocate: (size: number) => Uint8Array<ArrayBuffer>;
   readonly #prefix = new Uint8Array(prefixLength);
   #prefixHave = 0;
@@ -31,13 +41,10 @@ export class EnvelopeParser {
   #part: Uint8Array | undefined;
   #partHave = 0;
 
-  /**
-   * A payload of more than `maxBytes` fails with RESOURCE_EXHAUSTED before it has
-   * been read. `allocate` may give memory that has not been cleared.
-   */
-  constructor(maxBytes: number, allocate: (size: number) => Uint8Array<ArrayBuffer> = (size) => new Uint8Array(size)) {
-    this.#maxBytes = maxBytes;
-    this.#allocate = allocate;
+  constructor(options: EnvelopeParserOptions) {
+    this.#maxBytes = options.maxMessageBytes;
+    this.#truncated = options.truncated;
+    this.#allocate = options.allocate ?? ((size) => new Uint8Array(size));
   }
 
   /** Bytes of an envelope that has not arrived whole. */
@@ -71,7 +78,7 @@ export class EnvelopeParser {
   /** The body is over. Fails if it ended within an envelope. */
   end(): void {
     if (this.pendingBytes > 0) {
-      throw new ConnectError("protocol error: incomplete envelope", Code.InvalidArgument);
+      throw new ConnectError("protocol error: incomplete envelope", this.#truncated);
     }
   }
 

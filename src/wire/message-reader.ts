@@ -13,6 +13,8 @@ export interface MessageReaderOptions<T> {
   readonly maxMessageBytes: number;
   /** Bytes of messages that wait for the reader before the source is paused. */
   readonly maxQueuedBytes: number;
+  /** The code of a body that ends within a message. */
+  readonly truncated: Code;
   /** An envelope with this flag is no message. `take` gets what it holds, and may throw what the call has failed with. */
   readonly end?: { readonly flag: number; readonly take: (payload: Uint8Array) => void };
   /** The body is over and its messages have been read; may throw, if that is not how it should end. */
@@ -48,12 +50,10 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
   #ended = false;
   #complete = false;
   #failure: Error | undefined;
-  /** The last asynchronous decompression: what comes after it waits for it. */
-  #inflating: Promise<unknown> | undefined;
 
   constructor(options: MessageReaderOptions<T>) {
     this.#options = options;
-    this.#parser = new EnvelopeParser(options.maxMessageBytes, options.allocate);
+    this.#parser = new EnvelopeParser(options);
   }
 
   onChunk(chunk: Uint8Array): void {
@@ -93,11 +93,27 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
   }
 
   next(): Promise<Result<T>> {
-    if (this.#inflating === undefined) return this.#next();
-    // In the order of the calls, whatever is compressed and what is not.
-    const after = this.#inflating.then(() => this.#next());
-    this.#inflating = after.catch(() => undefined);
-    return after;
+    for (let item = this.#queue[this.#head]; item !== undefined; item = this.#queue[this.#head]) {
+      this.#head++;
+      if (this.#head === this.#queue.length) {
+        this.#queue = [];
+        this.#head = 0;
+      }
+      this.#queuedBytes -= item.payload.byteLength;
+      if (this.#paused && this.#queuedBytes <= this.#options.maxQueuedBytes / 2) this.#letFlow();
+      if ((item.flags & compressedFlag) !== 0) return this.#inflate(item.flags, item.payload);
+      try {
+        const result = this.#open(item.flags, item.payload);
+        if (result !== undefined) return Promise.resolve(result);
+      } catch (error) {
+        return Promise.reject(toError(error));
+      }
+    }
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    const waiter = Promise.withResolvers<Result<T>>();
+    this.#waiters.push(waiter);
+    if (this.#ended) this.#settle();
+    return waiter.promise;
   }
 
   /** The reader wants no more. What the peer still sends is dropped, so that it is not kept from its own reading. */
@@ -119,30 +135,6 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
     return this;
   }
 
-  #next(): Promise<Result<T>> {
-    for (let item = this.#queue[this.#head]; item !== undefined; item = this.#queue[this.#head]) {
-      this.#head++;
-      if (this.#head === this.#queue.length) {
-        this.#queue = [];
-        this.#head = 0;
-      }
-      this.#queuedBytes -= item.payload.byteLength;
-      if (this.#paused && this.#queuedBytes <= this.#options.maxQueuedBytes / 2) this.#letFlow();
-      if ((item.flags & compressedFlag) !== 0) return this.#inflate(item);
-      try {
-        const result = this.#open(item.flags, item.payload);
-        if (result !== undefined) return Promise.resolve(result);
-      } catch (error) {
-        return Promise.reject(toError(error));
-      }
-    }
-    if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    const waiter = Promise.withResolvers<Result<T>>();
-    this.#waiters.push(waiter);
-    if (this.#ended) this.#settle();
-    return waiter.promise;
-  }
-
   readonly #take = (flags: number, payload: Uint8Array): void => {
     this.#options.onMessage?.();
     const waiter = this.#waiters.shift();
@@ -150,9 +142,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
       this.#queue.push({ flags, payload });
       this.#queuedBytes += payload.byteLength;
     } else if ((flags & compressedFlag) !== 0) {
-      waiter.resolve(this.#inflate({ flags, payload }));
-    } else if (this.#inflating !== undefined) {
-      waiter.resolve(this.#inflating.then(() => this.#open(flags, payload) ?? this.#next()));
+      waiter.resolve(this.#inflate(flags, payload));
     } else {
       try {
         const result = this.#open(flags, payload);
@@ -180,13 +170,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
     }
   }
 
-  #inflate({ flags, payload }: Envelope): Promise<Result<T>> {
-    const opened = this.#inflated(flags, payload);
-    this.#inflating = opened.catch(() => undefined);
-    return opened;
-  }
-
-  async #inflated(flags: number, payload: Uint8Array): Promise<Result<T>> {
+  async #inflate(flags: number, payload: Uint8Array): Promise<Result<T>> {
     const { compression, maxMessageBytes } = this.#options;
     let plain: Uint8Array;
     try {
@@ -198,7 +182,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
       this.#failOf(error, true);
       throw error;
     }
-    return this.#open(flags, plain) ?? this.#next();
+    return this.#open(flags, plain) ?? this.next();
   }
 
   #failOf(error: unknown, now = false): void {
