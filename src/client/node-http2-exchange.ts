@@ -6,10 +6,12 @@ import type {
   ClientHttp2Stream,
   ClientSessionOptions,
   IncomingHttpHeaders,
-  OutgoingHttpHeaders,
   SecureClientSessionOptions,
 } from "node:http2";
+import { writePieces } from "../wire/node-platform.ts";
 import type { ClientExchange, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
+import { errorOfNode, errorOfReset, isLateWrite } from "./node-errors.ts";
+import { fromNodeHeaders, toNodeHeaders } from "./node-headers.ts";
 
 export interface Http2Options {
   /** How often a connection with open calls is checked, in milliseconds. */
@@ -104,17 +106,7 @@ class Http2Exchange implements ClientExchange {
     const stream = this.#stream;
     // The server may have answered without waiting for the rest.
     if (stream.destroyed || stream.writableEnded) return true;
-    const last = pieces.length - 1;
-    // After a failure the memory may still be in a queue below.
-    const done = (error?: Error | null): void => {
-      if (error == null) sent();
-    };
-    if (last === 0) return stream.write(pieces[0], done);
-    stream.cork();
-    let open = true;
-    for (const [i, piece] of pieces.entries()) open = i === last ? stream.write(piece, done) : stream.write(piece);
-    stream.uncork();
-    return open;
+    return writePieces(stream, pieces, sent);
   }
 
   end(): void {
@@ -133,76 +125,4 @@ class Http2Exchange implements ClientExchange {
   resume(): void {
     this.#stream.resume();
   }
-}
-
-function isLateWrite(error: Error): boolean {
-  return (error as NodeJS.ErrnoException).code === "ERR_STREAM_WRITE_AFTER_END";
-}
-
-/** What an error of Node's means for a call. */
-function errorOfNode(error: Error): ConnectError {
-  const reset = /^Stream closed with error code NGHTTP2_(\w+)$/.exec(error.message)?.[1];
-  if (reset !== undefined) {
-    const code = (constants as unknown as Record<string, number | undefined>)[`NGHTTP2_${reset}`];
-    const byReset = code === undefined ? undefined : errorOfReset(code);
-    if (byReset !== undefined) return byReset;
-  }
-  switch ((error as NodeJS.ErrnoException).code) {
-    case "ERR_STREAM_DESTROYED":
-    case "ERR_HTTP2_INVALID_STREAM":
-    case "ERR_HTTP2_STREAM_CANCEL":
-    case "ECONNRESET":
-    case "EPIPE":
-      return wrap(error, Code.Aborted);
-    case "ETIMEDOUT":
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-    case "ECONNREFUSED":
-    case "ERR_HTTP2_GOAWAY_SESSION":
-      return wrap(error, Code.Unavailable);
-    default:
-      return wrap(error, Code.Internal);
-  }
-}
-
-function wrap(error: Error, code: Code): ConnectError {
-  if (error instanceof ConnectError) return error;
-  // A connection that is given up takes the reason with it.
-  if (error.cause instanceof ConnectError) return error.cause;
-  return new ConnectError(error.message, code, undefined, undefined, error);
-}
-
-/** gRPC's mapping (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#errors), which Connect follows. */
-const codesOfReset: Readonly<Record<number, Code>> = {
-  [constants.NGHTTP2_PROTOCOL_ERROR]: Code.Internal,
-  [constants.NGHTTP2_INTERNAL_ERROR]: Code.Internal,
-  [constants.NGHTTP2_FLOW_CONTROL_ERROR]: Code.Internal,
-  [constants.NGHTTP2_SETTINGS_TIMEOUT]: Code.Internal,
-  [constants.NGHTTP2_FRAME_SIZE_ERROR]: Code.Internal,
-  [constants.NGHTTP2_REFUSED_STREAM]: Code.Unavailable,
-  [constants.NGHTTP2_CANCEL]: Code.Canceled,
-  [constants.NGHTTP2_COMPRESSION_ERROR]: Code.Internal,
-  [constants.NGHTTP2_CONNECT_ERROR]: Code.Internal,
-  [constants.NGHTTP2_ENHANCE_YOUR_CALM]: Code.ResourceExhausted,
-  [constants.NGHTTP2_INADEQUATE_SECURITY]: Code.PermissionDenied,
-  [constants.NGHTTP2_HTTP_1_1_REQUIRED]: Code.PermissionDenied,
-};
-
-function errorOfReset(rstCode: number | undefined): ConnectError | undefined {
-  const code = rstCode === undefined ? undefined : codesOfReset[rstCode];
-  if (rstCode === undefined || code === undefined) return undefined;
-  return new ConnectError(`the HTTP/2 stream was reset with error code 0x${rstCode.toString(16)}`, code);
-}
-
-function toNodeHeaders(header: Headers): OutgoingHttpHeaders {
-  return Object.fromEntries(header);
-}
-
-function fromNodeHeaders(headers: IncomingHttpHeaders): Headers {
-  const result = new Headers();
-  for (const [name, value] of Object.entries(headers)) {
-    if (name.startsWith(":") || value === undefined) continue;
-    for (const one of Array.isArray(value) ? value : [value]) result.append(name, one);
-  }
-  return result;
 }

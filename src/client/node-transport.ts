@@ -5,6 +5,8 @@ import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import { ByteSink } from "../wire/byte-sink.ts";
 import { allocateUncleared, turns } from "../wire/node-platform.ts";
+import type { OpenExchange } from "./client-exchange.ts";
+import { createHttp1Exchanges } from "./node-http1-exchange.ts";
 import { createHttp2Exchanges } from "./node-http2-exchange.ts";
 import { createStreamTransport } from "./stream-transport.ts";
 
@@ -54,29 +56,8 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
     ...wire,
     ...(timeoutMs === undefined ? {} : { defaultTimeoutMs: timeoutMs }),
   };
-  if (httpVersion === "1.1") {
-    if (protocol === "grpc") throw new TypeError('gRPC needs HTTP/2: use httpVersion "2", or protocol "grpc-web"');
-    const agent = url.startsWith("https:")
-      ? new HttpsAgent({ keepAlive: true, ...tls })
-      : new HttpAgent({ keepAlive: true });
-    const http1 = { ...common, httpVersion: "1.1" as const, nodeOptions: { agent, ...tls } };
-    return {
-      transport: protocol === "connect" ? createConnectTransport(http1) : createGrpcWebTransport(http1),
-      close: () => {
-        agent.destroy();
-      },
-    };
-  }
-  const { open, sessions } = createHttp2Exchanges(url, {
-    pingIntervalMs,
-    pingTimeoutMs,
-    streamWindow: options.streamWindow ?? MiB,
-    connectionWindow: options.connectionWindow ?? 16 * MiB,
-    tls,
-  });
-  const http2 = { ...common, httpVersion: "2" as const, sessionManager: sessions };
-  const create = { connect: createConnectTransport, grpc: createGrpcTransport, "grpc-web": createGrpcWebTransport };
-  const ofConnect = create[protocol](http2);
+  const { ofConnect, open, close } =
+    httpVersion === "1.1" ? overHttp1(url, protocol, tls, common) : overHttp2(options, tls, common);
   const stream = createStreamTransport({
     baseUrl: url,
     protocol,
@@ -94,8 +75,46 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
     turns,
     allocate: allocateUncleared,
   });
+  return { transport: { unary: ofConnect.unary.bind(ofConnect), stream }, close };
+}
+
+type Tls = Partial<Record<"ca" | "cert" | "key", string | Buffer>>;
+type Common = Omit<ConnectTransportOptions, "httpVersion" | "nodeOptions">;
+
+/** What carries calls: Connect's own transport for unary ones, and exchanges for streams. */
+interface Carrier {
+  readonly ofConnect: Transport;
+  readonly open: OpenExchange;
+  readonly close: () => void;
+}
+
+function overHttp1(url: string, protocol: NodeTransportOptions["protocol"], tls: Tls, common: Common): Carrier {
+  if (protocol === "grpc") throw new TypeError('gRPC needs HTTP/2: use httpVersion "2", or protocol "grpc-web"');
+  const agent = url.startsWith("https:")
+    ? new HttpsAgent({ keepAlive: true, ...tls })
+    : new HttpAgent({ keepAlive: true });
+  const http1 = { ...common, httpVersion: "1.1" as const, nodeOptions: { agent, ...tls } };
   return {
-    transport: { unary: ofConnect.unary.bind(ofConnect), stream },
+    ofConnect: protocol === "connect" ? createConnectTransport(http1) : createGrpcWebTransport(http1),
+    open: createHttp1Exchanges(agent),
+    close: () => {
+      agent.destroy();
+    },
+  };
+}
+
+function overHttp2(options: NodeTransportOptions, tls: Tls, common: Common): Carrier {
+  const { open, sessions } = createHttp2Exchanges(options.url, {
+    pingIntervalMs,
+    pingTimeoutMs,
+    streamWindow: options.streamWindow ?? MiB,
+    connectionWindow: options.connectionWindow ?? 16 * MiB,
+    tls,
+  });
+  const create = { connect: createConnectTransport, grpc: createGrpcTransport, "grpc-web": createGrpcWebTransport };
+  return {
+    ofConnect: create[options.protocol]({ ...common, httpVersion: "2", sessionManager: sessions }),
+    open,
     close: () => {
       sessions.abort();
     },

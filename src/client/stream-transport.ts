@@ -219,6 +219,7 @@ class StreamCall {
   async start(): Promise<StreamResponse> {
     const { requestMethod, url, header, signal } = this.#req;
     this.#unlink = onAbort(signal, (reason) => {
+      this.#reader?.fail(reason, true);
       this.#fail(ConnectError.from(reason, Code.Canceled));
     });
     // Whoever waits for the head is told below; nobody else is there.
@@ -332,12 +333,12 @@ class StreamCall {
     exchange.end();
   }
 
-  /** The first failure is the call's. */
+  /** The first failure is the call's. Responses that have come before it can still be read. */
   #fail(error: ConnectError, broken = false): void {
     if (this.#over) return;
     this.#finish();
     this.#head.reject(error);
-    this.#reader?.fail(error, !broken);
+    this.#reader?.fail(error);
     // Whoever makes the requests may want to know; what comes of it is theirs.
     this.#requests?.throw?.(error).catch(() => undefined);
     this.#stopSending();

@@ -2,6 +2,7 @@ import type { OutgoingHttpHeaders } from "node:http";
 import { constants } from "node:http2";
 import type { Readable, Writable } from "node:stream";
 import { TLSSocket } from "node:tls";
+import { writePieces } from "../wire/node-platform.ts";
 import type { BodyReceiver, HttpExchange } from "./exchange.ts";
 import { isHttp2, isHttp2Response } from "./node-types.ts";
 import type { NodeRequest, NodeResponse } from "./node-types.ts";
@@ -98,18 +99,7 @@ export class NodeExchange implements HttpExchange {
   }
 
   write(pieces: readonly Uint8Array[], sent?: () => void): boolean {
-    const sink = this.#sink;
-    const last = pieces.length - 1;
-    // After a failure the memory may still be in a queue below.
-    const done = (error?: Error | null): void => {
-      if (error == null) sent?.();
-    };
-    if (last === 0) return sink.write(pieces[0], done);
-    sink.cork();
-    let open = true;
-    for (const [i, piece] of pieces.entries()) open = i === last ? sink.write(piece, done) : sink.write(piece);
-    sink.uncork();
-    return open;
+    return writePieces(this.#sink, pieces, sent);
   }
 
   onDrain(listener: () => void): void {
