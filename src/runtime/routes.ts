@@ -26,8 +26,8 @@ const writeMaxBytes = 0xffffffff;
 
 /**
  * Collects the methods that `register` adds, by their path. A service or method
- * that is added with options of its own is left to Connect's handlers, which
- * know what they mean.
+ * that is added with options of its own, other than those for JSON, is left to
+ * Connect's handlers, which know what they mean.
  */
 export function collectRoutes(
   register: (router: ConnectRouter) => void,
@@ -35,12 +35,12 @@ export function collectRoutes(
 ): ReadonlyMap<string, Route> {
   const connectRouter = createConnectRouter(options);
   const streaming = new Map<DescMethod, StreamingRoute>();
-  const add = (spec: MethodImplSpec, own: object | undefined): void => {
-    if (spec.kind === "unary" || own !== undefined) return;
+  const add = (spec: MethodImplSpec, { jsonOptions, ...own }: ConnectRouterOptions = {}): void => {
+    if (spec.kind === "unary" || Object.keys(own).length > 0) return;
     const limits = { readMaxBytes: options.readMaxBytes, writeMaxBytes };
     streaming.set(spec.method, {
       spec,
-      codec: createMethodSerializationLookup(spec.method, undefined, undefined, limits),
+      codec: createMethodSerializationLookup(spec.method, undefined, jsonOptions, limits),
       encode: compileEncoder(spec.method.output),
     });
   };

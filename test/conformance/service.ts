@@ -4,6 +4,7 @@ import { anyPack } from "@bufbuild/protobuf/wkt";
 import type { Any } from "@bufbuild/protobuf/wkt";
 import type { ConnectRouter, HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { setTimeout as delay } from "node:timers/promises";
+import { callKey } from "../../src/runtime/call.ts";
 import { appendHeaders, registry, toConnectError, toWireHeaders } from "./convert.ts";
 import {
   BidiStreamRequestSchema,
@@ -25,7 +26,8 @@ type Payload = MessageInitShape<typeof ConformancePayloadSchema>;
 
 /**
  * Serves the suite's service, as its definition describes it. Handlers do not
- * look at their signal: a deadline must hold without their help.
+ * look at their signal: a deadline must hold without their help. Where the first
+ * message says which headers to send, they hold them until they have read it.
  */
 export function registerConformance(router: ConnectRouter): void {
   router.service(ConformanceService, implementation, { jsonOptions: { registry } });
@@ -45,6 +47,7 @@ const implementation: Omit<ServiceImpl<typeof ConformanceService>, "unimplemente
   async clientStream(incoming, context) {
     let definition: UnaryResponseDefinition | undefined;
     const requests: Any[] = [];
+    context.values.get(callKey)?.holdHeaders();
     for await (const request of incoming) {
       if (requests.length === 0) definition = request.responseDefinition;
       requests.push(anyPack(ClientStreamRequestSchema, request));
@@ -71,6 +74,7 @@ const implementation: Omit<ServiceImpl<typeof ConformanceService>, "unimplemente
     let sent = 0;
     /** Those that no response has described. */
     let requests: Any[] = [];
+    context.values.get(callKey)?.holdHeaders();
     for await (const request of incoming) {
       if (first) {
         first = false;

@@ -1,0 +1,23 @@
+import { createRegistry } from "@bufbuild/protobuf";
+import type { ConnectRouterOptions } from "@connectrpc/connect";
+import { expect, it } from "vitest";
+import { GreetRequestSchema, GreetService } from "../../gen/greet/v1/greet_pb.ts";
+import { collectRoutes } from "../../src/runtime/routes.ts";
+
+const path = "/greet.v1.GreetService/GreetEach";
+
+function routeWith(own?: ConnectRouterOptions) {
+  const routes = collectRoutes((router) => router.service(GreetService, {}, own), { readMaxBytes: 1024 });
+  return routes.get(path);
+}
+
+it("a service is served by the runtime, also with options for JSON", () => {
+  expect(routeWith()?.streaming).toBeDefined();
+  expect(routeWith({ jsonOptions: { registry: createRegistry(GreetRequestSchema) } })?.streaming).toBeDefined();
+});
+
+it("a service with other options is left to Connect's handlers", () => {
+  const route = routeWith({ readMaxBytes: 1, jsonOptions: {} });
+  expect(route?.handler.requestPath).toBe(path);
+  expect(route?.streaming).toBeUndefined();
+});
