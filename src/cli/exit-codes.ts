@@ -8,7 +8,7 @@ export const exitCodes = {
   denied: { code: 3, meaning: "no token, a wrong one, or one that does not allow this" },
   notFound: { code: 4, meaning: "no such stream or service" },
   unavailable: { code: 5, meaning: "the server cannot be reached, is going away, or took too long" },
-  conflict: { code: 6, meaning: "not possible as things are: exists already, sealed, or another file" },
+  conflict: { code: 6, meaning: "not possible as things are: exists already, sealed, in use, or another file" },
   mismatch: { code: 7, meaning: "the data is not what its checksum says" },
   interrupted: { code: 130, meaning: "ended by Ctrl-C (143: by SIGTERM)" },
   terminated: { code: 143, meaning: "" },

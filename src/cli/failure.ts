@@ -2,6 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { DataError_Reason } from "../../gen/data/v1/data_pb.ts";
 import { dataErrorOf, isBroken } from "../client/index.ts";
 import { isDomainError } from "../errors.ts";
+import type { DomainError } from "../errors.ts";
 import { exitOfCode } from "./exit-codes.ts";
 import type { ExitName } from "./exit-codes.ts";
 
@@ -30,7 +31,7 @@ export function failureOf(error: unknown, url?: string): Failure {
     return { message: error.message, exit: error.exit };
   }
   if (isDomainError(error)) {
-    return { message: error.message, exit: error.problem.kind === "config" ? "usage" : "failure" };
+    return { message: error.message, exit: exitOfProblem(error) };
   }
   if (error instanceof ConnectError) {
     return { ...failureOfCall(error, url), code: codeName(error.code) };
@@ -133,4 +134,11 @@ export function fileError(path: string, what: "read" | "written", cause: unknown
   };
   const code = systemCode(cause);
   return new CliError("failure", `${path} cannot be ${what}: ${reasons[code ?? ""] ?? errorText(cause)}`, { cause });
+}
+
+/** Of a server that does not start. */
+function exitOfProblem(error: DomainError): ExitName {
+  const { code } = (error.cause ?? {}) as { readonly code?: unknown };
+  if (error.problem.kind === "store-locked" || code === "EADDRINUSE") return "conflict";
+  return error.problem.kind === "config" ? "usage" : "failure";
 }

@@ -70,7 +70,7 @@ describe("serve", () => {
     other.close();
     expect(stdout).toBe("");
     expect(jsonLines(stderr).at(-1)?.["error"]).toMatch(/in use/);
-    expect(code).not.toBe(0);
+    expect(code).toBe(exitCodes.conflict.code);
     expect(stderr).not.toMatch(/^ {4}at /m);
   });
 
@@ -79,7 +79,7 @@ describe("serve", () => {
     await startServer(["--store", "lmdb", "--data-dir", dir]);
     const { code, stderr } = await runCli(["serve", "--port", "0", "--data-dir", dir]);
     expect(stderr).toContain(`the data directory ${dir} is in use`);
-    expect(code).toBe(exitCodes.failure.code);
+    expect(code).toBe(exitCodes.conflict.code);
   });
 
   it("keeps what was stored", async () => {
