@@ -6,6 +6,7 @@ import { Agent as HttpsAgent } from "node:https";
 import { ByteSink } from "../wire/byte-sink.ts";
 import { allocateUncleared, turns } from "../wire/node-platform.ts";
 import type { OpenExchange } from "./client-exchange.ts";
+import { withDeadline } from "./deadline.ts";
 import { createHttp1Exchanges } from "./node-http1-exchange.ts";
 import { createHttp2Exchanges } from "./node-http2-exchange.ts";
 import { createStreamTransport } from "./stream-transport.ts";
@@ -75,7 +76,7 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
     turns,
     allocate: allocateUncleared,
   });
-  return { transport: { unary: ofConnect.unary.bind(ofConnect), stream }, close };
+  return { transport: { unary: withDeadline(ofConnect, timeoutMs), stream }, close };
 }
 
 type Tls = Partial<Record<"ca" | "cert" | "key", string | Buffer>>;

@@ -18,6 +18,7 @@ import type { MessageEncoder } from "../wire/message-encoder.ts";
 import { MessageReader } from "../wire/message-reader.ts";
 import { MessageWriter } from "../wire/message-writer.ts";
 import type { Turns } from "../wire/message-writer.ts";
+import { deadlineAfter, orDeadline } from "./deadline.ts";
 import type { ClientExchange, OpenExchange } from "./client-exchange.ts";
 import { clientStreamProtocols } from "./stream-protocols.ts";
 import type { ResponseReading } from "./stream-protocols.ts";
@@ -71,20 +72,28 @@ export function createStreamTransport(options: StreamTransportOptions): Transpor
     input: AsyncIterable<MessageInitShape<I>>,
     contextValues = createContextValues(),
   ): Promise<StreamResponse<I, O>> {
-    const deadline = timeoutMs === undefined ? options.defaultTimeoutMs : timeoutMs <= 0 ? undefined : timeoutMs;
+    const limitMs = timeoutMs === undefined ? options.defaultTimeoutMs : timeoutMs <= 0 ? undefined : timeoutMs;
+    const deadline = deadlineAfter(limitMs);
     const call = linkSignals(signal);
     const timer =
-      deadline === undefined
+      limitMs === undefined
         ? undefined
         : setTimeout(
             () => {
               call.abort(new ConnectError("the operation timed out", Code.DeadlineExceeded));
             },
-            Math.min(deadline, maxTimerMs),
+            Math.min(limitMs, maxTimerMs),
           );
     const over = (): void => {
       clearTimeout(timer);
       call.cleanup();
+    };
+    const fail = (error: unknown): never => {
+      over();
+      // Why the call was ended counts for more than what came of it.
+      throw call.signal.aborted
+        ? ConnectError.from(reasonOf(call.signal), Code.Canceled)
+        : orDeadline(ConnectError.from(error), deadline);
     };
     const protocol = clientStreamProtocols[options.protocol];
     const innermost: Next = (req) => new StreamCall(req, codecOf(req.method), options).start();
@@ -103,7 +112,7 @@ export function createStreamTransport(options: StreamTransportOptions): Transpor
         header: protocol.requestHeader({
           method,
           binary: options.useBinaryFormat,
-          timeoutMs: deadline,
+          timeoutMs: limitMs,
           header,
           acceptCompression: options.acceptCompression,
           sendCompression: options.sendCompression,
@@ -111,10 +120,9 @@ export function createStreamTransport(options: StreamTransportOptions): Transpor
         contextValues,
         message: complete(method.input, input) as AsyncIterable<never>,
       });
-      return { ...response, message: watched(response.message, call, over) } as StreamResponse<I, O>;
+      return { ...response, message: watched(response.message, call.abort, over, fail) } as StreamResponse<I, O>;
     } catch (error) {
-      over();
-      throw failureOf(error, call.signal);
+      return fail(error);
     }
   };
 }
@@ -139,8 +147,9 @@ function complete(desc: DescMessage, input: AsyncIterable<MessageInitShape<DescM
 /** The responses; ends the call when they are over, or left early. */
 function watched<T>(
   messages: AsyncIterable<T>,
-  call: { readonly signal: AbortSignal; readonly abort: (reason: Error) => void },
+  abort: (reason: Error) => void,
   over: () => void,
+  fail: (error: unknown) => never,
 ): AsyncIterable<T> {
   return {
     [Symbol.asyncIterator]() {
@@ -149,16 +158,12 @@ function watched<T>(
         if (result.done === true) over();
         return result;
       };
-      const failed = (error: unknown): never => {
-        over();
-        throw failureOf(error, call.signal);
-      };
       const leave = (): void => {
-        call.abort(new ConnectError("the responses were left", Code.Canceled));
+        abort(new ConnectError("the responses were left", Code.Canceled));
         over();
       };
       return {
-        next: () => it.next().then(ended, failed),
+        next: () => it.next().then(ended, fail),
         return(value?: unknown) {
           leave();
           return Promise.resolve({ done: true as const, value });
@@ -170,11 +175,6 @@ function watched<T>(
       };
     },
   };
-}
-
-/** Why the call was ended counts for more than what came of it. */
-function failureOf(error: unknown, signal: AbortSignal): ConnectError {
-  return signal.aborted ? ConnectError.from(reasonOf(signal), Code.Canceled) : ConnectError.from(error);
 }
 
 interface Codec {
