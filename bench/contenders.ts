@@ -1,0 +1,45 @@
+import { join } from "node:path";
+
+/** A server of BenchService, in a process of its own. */
+export interface Contender {
+  readonly name: string;
+  /** What it stands for in the report. */
+  readonly title: string;
+  readonly command: (nodeOptions: readonly string[]) => readonly [string, ...string[]];
+  readonly needsGo: boolean;
+  /** Sent as `acme-token`. */
+  readonly token?: string;
+  /** Runs only when it is asked for. */
+  readonly optional?: true;
+}
+
+/** Where Go's programs are built. */
+export const buildDir = join(import.meta.dirname, ".build");
+
+function node(script: string): Pick<Contender, "command" | "needsGo"> {
+  return {
+    command: (nodeOptions) => [process.execPath, ...nodeOptions, join(import.meta.dirname, "servers", script)],
+    needsGo: false,
+  };
+}
+
+function go(program: string): Pick<Contender, "command" | "needsGo"> {
+  return { command: () => [join(buildDir, program)], needsGo: true };
+}
+
+/** The one that the others are compared with stands first. */
+export const contenders: readonly Contender[] = [
+  { name: "sluice", title: "Sluice", ...node("sluice.ts") },
+  { name: "connect-node", title: "connect-node as shipped", ...node("connect-node.ts") },
+  { name: "grpc-js", title: "@grpc/grpc-js", ...node("grpc-js.ts") },
+  { name: "http2", title: "node:http2 alone", ...node("http2.ts") },
+  { name: "connect-go", title: "connect-go", ...go("connectserver") },
+  { name: "grpc-go", title: "grpc-go", ...go("grpcserver") },
+  {
+    name: "sluice-server",
+    title: "Sluice, a whole server",
+    ...node("sluice-server.ts"),
+    token: "sample",
+    optional: true,
+  },
+];

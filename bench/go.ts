@@ -1,0 +1,23 @@
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { buildDir } from "./contenders.ts";
+
+const run = promisify(execFile);
+
+/** Go's version, or undefined where Go is absent. */
+export async function goVersion(): Promise<string | undefined> {
+  try {
+    return (await run("go", ["env", "GOVERSION"], { timeout: 20_000 })).stdout.trim();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Builds the load client and Go's servers. The first time takes a minute, and fetches modules. */
+export async function buildGo(): Promise<void> {
+  await run("go", ["build", "-o", buildDir, "./load", "./grpcserver", "./connectserver"], {
+    cwd: join(import.meta.dirname, "go"),
+    timeout: 600_000,
+  });
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// A tally is what one stream counts. Nobody else writes to it, and it fills
+// cache lines of its own.
+type tally struct {
+	messages atomic.Int64
+	latency  histogram
+	_        [64]byte
+}
+
+// A load is what all streams share.
+type load struct {
+	options   Options
+	tallies   []tally
+	measuring atomic.Bool
+	stopping  chan struct{}
+	stopped   atomic.Bool
+	// message is one encoded request, with `data` in field 1, as every message of the service has it.
+	message []byte
+}
+
+func newLoad(o Options) *load {
+	data := make([]byte, o.Size)
+	for i := range data {
+		data[i] = byte(i * 31)
+	}
+	message := protowire.AppendTag(nil, 1, protowire.BytesType)
+	message = protowire.AppendBytes(message, data)
+	return &load{options: o, tallies: make([]tally, o.Streams), stopping: make(chan struct{}), message: message}
+}
+
+// drain stops the streams and waits until they have ended in order; what has
+// not after a while is cancelled.
+func (l *load) drain(cancel context.CancelFunc, done <-chan error) (bool, error) {
+	l.stopped.Store(true)
+	close(l.stopping)
+	drained := true
+	timer := time.NewTimer(l.options.Drain)
+	defer timer.Stop()
+	for ended := 0; ended < l.options.Streams; {
+		select {
+		case err := <-done:
+			ended++
+			if err != nil && drained {
+				return false, err
+			}
+		case <-timer.C:
+			drained = false
+			cancel()
+		}
+	}
+	return drained, nil
+}
+
+func (l *load) latency() *histogram {
+	var all histogram
+	for i := range l.tallies {
+		all.add(&l.tallies[i].latency)
+	}
+	return &all
+}
+
+func (l *load) outgoing(ctx context.Context) context.Context {
+	if l.options.Token == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, "acme-token", l.options.Token)
+}
+
+func dial(o Options) ([]*grpc.ClientConn, error) {
+	conns := make([]*grpc.ClientConn, o.Connections)
+	for i := range conns {
+		conn, err := grpc.NewClient(
+			"passthrough:///"+o.Target,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithInitialWindowSize(int32(o.HTTP2Window)),
+			grpc.WithInitialConnWindowSize(int32(o.HTTP2Window)),
+			grpc.WithReadBufferSize(256<<10),
+			grpc.WithWriteBufferSize(256<<10),
+			grpc.WithDefaultCallOptions(
+				grpc.ForceCodecV2(codec{}),
+				grpc.MaxCallRecvMsgSize(64<<20),
+				grpc.MaxCallSendMsgSize(64<<20),
+				grpc.WaitForReady(true),
+			),
+		)
+		if err != nil {
+			return nil, fmt.Errorf("dial: %w", err)
+		}
+		conns[i] = conn
+	}
+	return conns, nil
+}

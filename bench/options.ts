@@ -1,0 +1,78 @@
+import { parseArgs } from "node:util";
+
+export interface Options {
+  readonly quick: boolean;
+  readonly only: readonly string[];
+  readonly contenders: readonly string[];
+  readonly rounds: number;
+  /** Seconds of a measurement. */
+  readonly seconds: number;
+  /** Seconds before it. */
+  readonly warmup: number;
+  /** Threads of the load client. */
+  readonly procs: number;
+  readonly nodeOptions: readonly string[];
+  /** Name of the files in bench/results. */
+  readonly name: string;
+}
+
+export const usage = `npm run bench -- [options]
+
+  --quick                    a few cases, in two minutes
+  --only SHAPE/SIZE/STREAMS  such as download/100B/1, download, or */64KiB; more than once if need be
+  --contenders A,B           which servers; sluice-server only runs when it is named
+  --rounds N                 how often each case is measured
+  --seconds S                how long each measurement takes
+  --warmup S                 how long each runs before that
+  --procs N                  threads of the load client (GOMAXPROCS)
+  --node-option OPTION       for the servers on Node, such as --cpu-prof; more than once if need be
+  --name NAME                of the files in bench/results
+`;
+
+/** Reads the command line. Undefined if it asks for help. */
+export function parseOptions(args: readonly string[]): Options | undefined {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      help: { type: "boolean", short: "h" },
+      quick: { type: "boolean", default: false },
+      only: { type: "string", multiple: true, default: [] },
+      contenders: { type: "string", default: "" },
+      rounds: { type: "string" },
+      seconds: { type: "string" },
+      warmup: { type: "string" },
+      procs: { type: "string" },
+      "node-option": { type: "string", multiple: true, default: [] },
+      name: { type: "string" },
+    },
+  });
+  if (values.help === true) return undefined;
+  const only = values.only.flatMap(list);
+  const contenders = list(values.contenders);
+  const partial = only.length > 0 || contenders.length > 0;
+  return {
+    quick: values.quick,
+    only,
+    contenders,
+    rounds: number("--rounds", values.rounds, values.quick ? 2 : 5),
+    seconds: number("--seconds", values.seconds, values.quick ? 0.5 : 1.5),
+    warmup: number("--warmup", values.warmup, values.quick ? 0.3 : 0.7),
+    procs: number("--procs", values.procs, 2),
+    nodeOptions: values["node-option"],
+    name: values.name ?? (partial ? "partial" : values.quick ? "quick" : "streaming"),
+  };
+}
+
+function list(text: string): string[] {
+  return text
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== "");
+}
+
+function number(name: string, text: string | undefined, byDefault: number): number {
+  if (text === undefined) return byDefault;
+  const value = Number(text);
+  if (!(value > 0) || value > 3600) throw new Error(`${name} must be a number above 0, not "${text}"`);
+  return value;
+}

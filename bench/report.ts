@@ -1,0 +1,60 @@
+import { caseName } from "./cases.ts";
+import type { CaseSummary, Comparison } from "./summary.ts";
+import { table } from "./table.ts";
+
+/** What every contender did, in medians. */
+export function figuresTable(summaries: readonly CaseSummary[]): string {
+  const rows = summaries.flatMap((summary) =>
+    Object.entries(summary.figures).map(([contender, f]) => [
+      caseName(summary),
+      contender,
+      count(f.messagesPerSecond),
+      f.megabytesPerSecond.toFixed(1),
+      f.cpuPerMillionMessages.toFixed(2),
+      milliseconds(f.p50Seconds),
+      milliseconds(f.p99Seconds),
+      (f.peakMemoryBytes / 2 ** 20).toFixed(0),
+      f.clientCores.toFixed(2),
+    ]),
+  );
+  return table(
+    ["case", "server", "messages/s", "MB/s", "CPU s/M", "p50 ms", "p99 ms", "peak MiB", "client cores"],
+    rows,
+  );
+}
+
+/** Sluice against each other contender, with the targets. */
+export function ratiosTable(summaries: readonly CaseSummary[], contenders: readonly string[]): string {
+  const others = contenders.slice(1);
+  const rows = summaries.flatMap((summary) =>
+    (["messages/s", "p99"] as const).flatMap((figure) => {
+      const comparisons = summary.comparisons.filter((c) => c.figure === figure);
+      if (comparisons.length === 0) return [];
+      const cells = others.map((name) => ratioCell(comparisons.find((c) => c.contender === name)));
+      return [[caseName(summary), figure, ...cells]];
+    }),
+  );
+  return table(["case", "figure", ...others], rows);
+}
+
+/** `12.3x (>= 10 ok)` */
+function ratioCell(comparison: Comparison | undefined): string {
+  if (comparison === undefined) return "";
+  const { ratio, target } = comparison;
+  const text = `${ratio.toFixed(2)}x`;
+  if (target === undefined) return text;
+  return `${text} (>= ${target.atLeast} ${meets(comparison) ? "ok" : "MISSED"})`;
+}
+
+export function meets({ ratio, target }: Comparison): boolean {
+  return target === undefined || ratio >= target.atLeast;
+}
+
+/** 1234567 -> `1,234,567` */
+export function count(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}
+
+function milliseconds(seconds: number | undefined): string {
+  return seconds === undefined ? "" : (seconds * 1000).toFixed(3);
+}

@@ -1,0 +1,93 @@
+import type { Case } from "./cases.ts";
+import type { CaseResult } from "./measure.ts";
+import type { Measurement } from "./load.ts";
+import { median, medianRatio } from "./statistics.ts";
+import { targetFor } from "./targets.ts";
+import type { Figure, Target } from "./targets.ts";
+
+/** The medians of one contender in one case. */
+export interface Figures {
+  readonly messagesPerSecond: number;
+  readonly megabytesPerSecond: number;
+  /** Of the server, in seconds. */
+  readonly cpuPerMillionMessages: number;
+  /** The part of one core that the client used: near or above 1, it may be what limits. */
+  readonly clientCores: number;
+  readonly peakMemoryBytes: number;
+  readonly p50Seconds: number | undefined;
+  readonly p99Seconds: number | undefined;
+}
+
+/** Sluice against one contender in one case. More is better. */
+export interface Comparison {
+  readonly contender: string;
+  readonly figure: Figure;
+  readonly ratio: number;
+  readonly target: Target | undefined;
+}
+
+export interface CaseSummary extends Case {
+  readonly figures: Readonly<Record<string, Figures>>;
+  readonly comparisons: readonly Comparison[];
+}
+
+export function summarize(result: CaseResult, contenders: readonly string[]): CaseSummary {
+  const { shape, size, streams } = result;
+  const rounds = new Map(contenders.map((name) => [name, result.rounds.flatMap((round) => round[name] ?? [])]));
+  const [first, ...others] = contenders;
+  const ours = (first === undefined ? undefined : rounds.get(first)) ?? [];
+  return {
+    shape,
+    size,
+    streams,
+    figures: Object.fromEntries([...rounds].map(([name, measurements]) => [name, figuresOf(measurements)])),
+    comparisons: others.flatMap((contender) => compare(result, contender, ours, rounds.get(contender) ?? [])),
+  };
+}
+
+function figuresOf(measurements: readonly Measurement[]): Figures {
+  const middle = (figure: (m: Measurement) => number): number => median(measurements.map(figure));
+  const latency = (figure: (m: Measurement) => number | undefined): number | undefined =>
+    measurements.some((m) => figure(m) === undefined) ? undefined : middle((m) => figure(m) ?? NaN);
+  return {
+    messagesPerSecond: middle(rate),
+    megabytesPerSecond: middle((m) => m.bytes / m.seconds / 1e6),
+    cpuPerMillionMessages: middle((m) => (m.serverCpuSeconds / m.messages) * 1e6),
+    clientCores: middle((m) => m.clientCpuSeconds / m.seconds),
+    peakMemoryBytes: Math.max(...measurements.map((m) => m.peakMemoryBytes)),
+    p50Seconds: latency((m) => m.p50Seconds),
+    p99Seconds: latency((m) => m.p99Seconds),
+  };
+}
+
+function compare(
+  what: Case,
+  contender: string,
+  ours: readonly Measurement[],
+  theirs: readonly Measurement[],
+): Comparison[] {
+  const target = targetFor(what, contender);
+  const speed: Comparison = {
+    contender,
+    figure: "messages/s",
+    ratio: medianRatio(ours.map(rate), theirs.map(rate)),
+    target: target?.figure === "messages/s" ? target : undefined,
+  };
+  if (what.shape !== "unary" && what.shape !== "pingpong") return [speed];
+  // Theirs by ours, as less is better.
+  const latency: Comparison = {
+    contender,
+    figure: "p99",
+    ratio: medianRatio(theirs.map(p99), ours.map(p99)),
+    target: target?.figure === "p99" ? target : undefined,
+  };
+  return [speed, latency];
+}
+
+function rate({ messages, seconds }: Measurement): number {
+  return messages / seconds;
+}
+
+function p99({ p99Seconds }: Measurement): number {
+  return p99Seconds ?? NaN;
+}
