@@ -43,3 +43,19 @@ export const contenders: readonly Contender[] = [
     optional: true,
   },
 ];
+
+/** Those that are named, or every one that is not optional; in their usual order, as the first is compared. */
+export function selectContenders(
+  names: readonly string[],
+  hasGo: boolean,
+): { chosen: readonly Contender[]; missing: readonly Contender[] } {
+  const known = contenders.map(({ name }) => name);
+  for (const name of names) {
+    if (!known.includes(name)) throw new Error(`--contenders ${name}: there are ${known.join(", ")}`);
+  }
+  const wanted = contenders.filter((c) => (names.length === 0 ? c.optional !== true : names.includes(c.name)));
+  return {
+    chosen: wanted.filter(({ needsGo }) => hasGo || !needsGo),
+    missing: wanted.filter(({ needsGo }) => needsGo && !hasGo),
+  };
+}

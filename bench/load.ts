@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { Case } from "./cases.ts";
+import type { Case, Shape } from "./cases.ts";
 import { buildDir } from "./contenders.ts";
 import type { ServerProcess } from "./server-process.ts";
 
@@ -19,17 +19,38 @@ export interface Measurement {
   readonly drained: boolean;
 }
 
+/** The load client's program. */
+export type LoadClient = "go" | "node";
+
 export interface LoadOptions {
+  readonly client: LoadClient;
   readonly warmup: number;
   readonly seconds: number;
   /** Longest wait, after the measurement, for what is in flight. */
   readonly drain: number;
+  readonly batches: Batches;
   /** Go's threads. */
   readonly procs: number;
 }
 
+/**
+ * Messages of each stream where there are more than a hundred; fewer streams
+ * have no end. Few enough that the slowest server is through in some seconds,
+ * and many enough that it is not the calls that are measured.
+ */
+export interface Batches {
+  readonly stream: number;
+  /** Of a shape that waits for each answer. */
+  readonly turns: number;
+}
+
 /** Some servers, by default, allow no more than 250 streams on a connection. */
 const streamsPerConnection = 100;
+
+const programs = {
+  go: [join(buildDir, "load")],
+  node: [process.execPath, join(import.meta.dirname, "node-client/main.ts")],
+} as const satisfies Record<LoadClient, readonly [string, ...string[]]>;
 
 const run = promisify(execFile);
 
@@ -47,18 +68,24 @@ export async function runLoad(
     size,
     streams,
     connections: Math.ceil(streams / streamsPerConnection),
+    batch: streams <= streamsPerConnection ? 0 : batchOf(shape, options.batches),
     warmup: `${options.warmup}s`,
     duration: `${options.seconds}s`,
     drain: `${options.drain}s`,
     ...(token === undefined ? {} : { token }),
   };
+  const [program, ...first] = programs[options.client];
   const { stdout } = await run(
-    join(buildDir, "load"),
-    Object.entries(args).map(([name, value]) => `--${name}=${value}`),
+    program,
+    [...first, ...Object.entries(args).map(([name, value]) => `--${name}=${value}`)],
     {
       env: { ...process.env, GOMAXPROCS: String(options.procs) },
-      timeout: (options.warmup + options.seconds + options.drain + 30) * 1000,
+      timeout: (options.warmup + options.seconds + options.drain + 90) * 1000,
     },
   );
   return JSON.parse(stdout) as Measurement;
+}
+
+function batchOf(shape: Shape, { stream, turns }: Batches): number {
+  return shape === "unary" || shape === "pingpong" ? turns : stream;
 }

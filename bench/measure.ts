@@ -28,14 +28,19 @@ export async function measureCase(
   contenders: readonly Contender[],
   options: MeasureOptions,
 ): Promise<CaseResult> {
-  const servers = new Map<Contender, ServerProcess>();
+  const servers: (readonly [Contender, ServerProcess])[] = [];
   try {
-    for (const contender of contenders)
-      servers.set(contender, await startServer(contender.command(options.nodeOptions)));
+    const starting = contenders.map(async (contender) => {
+      servers.push([contender, await startServer(contender.command(options.nodeOptions))]);
+    });
+    // All have started, or failed to, before any is stopped.
+    const failed = (await Promise.allSettled(starting)).find((start) => start.status === "rejected");
+    if (failed !== undefined) throw new Error("a server did not start", { cause: failed.reason });
+    const ordered = contenders.flatMap((contender) => servers.filter(([its]) => its === contender));
     const rounds: Record<string, Measurement>[] = [];
     for (let round = 0; round < options.rounds; round++) {
       const results: Record<string, Measurement> = {};
-      for (const [contender, server] of rotated([...servers], round)) {
+      for (const [contender, server] of rotated(ordered, round)) {
         options.onProgress(`${caseName(what)}, round ${round + 1} of ${options.rounds}: ${contender.name}`);
         try {
           results[contender.name] = await runLoad(server, contender.token, what, options);
@@ -47,6 +52,6 @@ export async function measureCase(
     }
     return { ...what, rounds };
   } finally {
-    await Promise.all([...servers.values()].map((server) => server.stop()));
+    await Promise.all(servers.map(([, server]) => server.stop()));
   }
 }

@@ -11,6 +11,8 @@ export interface Options {
   readonly warmup: number;
   /** Threads of the load client. */
   readonly procs: number;
+  /** Undefined takes Go's where Go is. */
+  readonly client: "go" | "node" | undefined;
   readonly nodeOptions: readonly string[];
   /** Name of the files in bench/results. */
   readonly name: string;
@@ -24,6 +26,7 @@ export const usage = `npm run bench -- [options]
   --rounds N                 how often each case is measured
   --seconds S                how long each measurement takes
   --warmup S                 how long each runs before that
+  --client go|node           the load client; node without Go
   --procs N                  threads of the load client (GOMAXPROCS)
   --node-option OPTION       for the servers on Node, such as --cpu-prof; more than once if need be
   --name NAME                of the files in bench/results
@@ -42,11 +45,16 @@ export function parseOptions(args: readonly string[]): Options | undefined {
       seconds: { type: "string" },
       warmup: { type: "string" },
       procs: { type: "string" },
+      client: { type: "string" },
       "node-option": { type: "string", multiple: true, default: [] },
       name: { type: "string" },
     },
   });
   if (values.help === true) return undefined;
+  const { client } = values;
+  if (client !== undefined && client !== "go" && client !== "node") {
+    throw new Error(`--client must be go or node, not "${client}"`);
+  }
   const only = values.only.flatMap(list);
   const contenders = list(values.contenders);
   const partial = only.length > 0 || contenders.length > 0;
@@ -55,9 +63,10 @@ export function parseOptions(args: readonly string[]): Options | undefined {
     only,
     contenders,
     rounds: number("--rounds", values.rounds, values.quick ? 2 : 5),
-    seconds: number("--seconds", values.seconds, values.quick ? 0.5 : 1.5),
-    warmup: number("--warmup", values.warmup, values.quick ? 0.3 : 0.7),
+    seconds: number("--seconds", values.seconds, values.quick ? 0.4 : 1.5),
+    warmup: number("--warmup", values.warmup, values.quick ? 0.2 : 0.7),
     procs: number("--procs", values.procs, 2),
+    client,
     nodeOptions: values["node-option"],
     name: values.name ?? (partial ? "partial" : values.quick ? "quick" : "streaming"),
   };

@@ -1,54 +1,76 @@
 /** Sluice beside other servers, in one run. `npm run bench -- --help` */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { caseName, selectCases } from "./cases.ts";
-import { contenders as allContenders } from "./contenders.ts";
-import type { Contender } from "./contenders.ts";
+import { drawChart } from "./chart.ts";
+import { selectContenders } from "./contenders.ts";
 import { buildGo, goVersion } from "./go.ts";
+import { describeMachine, versions } from "./machine.ts";
 import { measureCase } from "./measure.ts";
 import type { CaseResult } from "./measure.ts";
 import { parseOptions, usage } from "./options.ts";
+import type { Options } from "./options.ts";
 import { figuresTable, ratiosTable } from "./report.ts";
+import { writeResults } from "./results.ts";
+import { notesOf, streamingChart } from "./streaming-chart.ts";
 import { summarize } from "./summary.ts";
 
-const options = parseOptions(process.argv.slice(2));
-if (options === undefined) {
-  process.stdout.write(usage);
-  process.exit();
-}
-const go = await goVersion();
-if (go === undefined) throw new Error("go is missing");
-await buildGo();
-const contenders = selectContenders(options.contenders);
-const cases = selectCases(options.only, options.quick);
-const results: CaseResult[] = [];
-for (const what of cases) {
-  results.push(
-    await measureCase(what, contenders, {
-      ...options,
-      drain: options.quick ? 0.2 : 2,
-      onProgress: (line) => process.stderr.write(`${line}\n`),
-    }),
-  );
-}
-const names = contenders.map(({ name }) => name);
-const summaries = results.map((result) => summarize(result, names));
-process.stdout.write(`\n${figuresTable(summaries)}\n\n${ratiosTable(summaries, names)}\n`);
-const dir = join(import.meta.dirname, "results");
-mkdirSync(dir, { recursive: true });
-const file = join(dir, `${options.name}.json`);
-writeFileSync(
-  file,
-  `${JSON.stringify({ summaries, rounds: results.map((r) => ({ case: caseName(r), rounds: r.rounds })) }, undefined, 1)}\n`,
-);
-process.stdout.write(`\nwritten: ${file}\n`);
+const clients = {
+  go: "grpc-go",
+  node: "node:http2, which is slower than some servers: their figures are the client's",
+} as const;
 
-/** Those that are named, or every one that is not optional; in their usual order, as the first is compared. */
-function selectContenders(names: readonly string[]): Contender[] {
-  for (const name of names) {
-    if (!allContenders.some((c) => c.name === name)) {
-      throw new Error(`--contenders ${name}: there are ${allContenders.map((c) => c.name).join(", ")}`);
-    }
+async function main(options: Options): Promise<void> {
+  const date = new Date().toISOString();
+  const machine = describeMachine();
+  const go = await goVersion();
+  const client = options.client ?? (go === undefined ? "node" : "go");
+  if (go !== undefined) await buildGo();
+  const { chosen, missing } = selectContenders(options.contenders, go !== undefined);
+  const about = versions(go);
+  const notes = [
+    ...notesOf(machine, about, date, clients[client]),
+    ...missing.map(({ title }) => `Go is not installed, so ${title} was not measured.`),
+  ];
+  process.stdout.write(`${notes.join("\n")}\n\n`);
+
+  const results: CaseResult[] = [];
+  for (const what of selectCases(options.only, options.quick)) {
+    results.push(
+      await measureCase(what, chosen, {
+        ...options,
+        client,
+        drain: options.quick ? 0.2 : 2,
+        batches: options.quick ? { stream: 50, turns: 5 } : { stream: 200, turns: 10 },
+        onProgress: (line) => process.stderr.write(`${line}\n`),
+      }),
+    );
   }
-  return allContenders.filter((c) => (names.length === 0 ? c.optional !== true : names.includes(c.name)));
+
+  const names = chosen.map(({ name }) => name);
+  const summaries = results.map((result) => summarize(result, names));
+  process.stdout.write(`\n${figuresTable(summaries)}\n\n`);
+  if (names.length > 1) {
+    process.stdout.write(
+      `${names[0] ?? ""} against the others, medians of ${options.rounds} rounds; more is better.\n`,
+    );
+    process.stdout.write(`${ratiosTable(summaries, names)}\n\n`);
+  }
+  const titles = new Map(chosen.map(({ name, title }) => [name, title]));
+  const files = writeResults(
+    options.name,
+    {
+      benchmark: "streaming",
+      date,
+      machine,
+      versions: about,
+      client: clients[client],
+      options: { rounds: options.rounds, seconds: options.seconds, warmup: options.warmup, procs: options.procs },
+      cases: summaries.map((summary, i) => ({ name: caseName(summary), ...summary, rounds: results[i]?.rounds })),
+    },
+    drawChart(streamingChart(summaries, titles, notes)),
+  );
+  process.stdout.write(`written: ${files.join(", ")}\n`);
 }
+
+const options = parseOptions(process.argv.slice(2));
+if (options === undefined) process.stdout.write(usage);
+else await main(options);

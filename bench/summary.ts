@@ -41,7 +41,11 @@ export function summarize(result: CaseResult, contenders: readonly string[]): Ca
     size,
     streams,
     figures: Object.fromEntries([...rounds].map(([name, measurements]) => [name, figuresOf(measurements)])),
-    comparisons: others.flatMap((contender) => compare(result, contender, ours, rounds.get(contender) ?? [])),
+    comparisons: others.flatMap((contender) => {
+      // The targets are Sluice's: without it, others are only compared.
+      const target = first === "sluice" ? targetFor(result, contender) : undefined;
+      return compare(result, contender, target, ours, rounds.get(contender) ?? []);
+    }),
   };
 }
 
@@ -63,10 +67,10 @@ function figuresOf(measurements: readonly Measurement[]): Figures {
 function compare(
   what: Case,
   contender: string,
+  target: Target | undefined,
   ours: readonly Measurement[],
   theirs: readonly Measurement[],
 ): Comparison[] {
-  const target = targetFor(what, contender);
   const speed: Comparison = {
     contender,
     figure: "messages/s",

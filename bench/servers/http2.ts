@@ -86,13 +86,19 @@ function download(stream: ServerHttp2Stream): void {
   const chunks: Buffer[] = [];
   stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   stream.on("end", () => {
-    const { size } = fromBinary(DownloadRequestSchema, Buffer.concat(chunks).subarray(prefixBytes));
-    const message = envelope(
-      toBinary(DownloadResponseSchema, create(DownloadResponseSchema, { data: new Uint8Array(size) })),
-    );
-    const batch = Buffer.concat(new Array<Buffer>(Math.max(1, Math.floor(writeBytes / message.length))).fill(message));
+    const request = fromBinary(DownloadRequestSchema, Buffer.concat(chunks).subarray(prefixBytes));
+    const data = new Uint8Array(request.size);
+    const message = envelope(toBinary(DownloadResponseSchema, create(DownloadResponseSchema, { data })));
+    const perWrite = Math.max(1, Math.floor(writeBytes / message.length));
+    const batch = Buffer.concat(new Array<Buffer>(perWrite).fill(message));
+    let left = request.messages === 0n ? Infinity : Number(request.messages);
     const fill = (): void => {
-      while (!stream.destroyed && stream.write(batch));
+      while (left > 0 && !stream.destroyed) {
+        const count = Math.min(left, perWrite);
+        left -= count;
+        if (!stream.write(batch.subarray(0, count * message.length))) return;
+      }
+      if (left === 0) stream.end();
     };
     stream.on("drain", fill);
     fill();

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -23,45 +23,23 @@ type tally struct {
 // A load is what all streams share.
 type load struct {
 	options   Options
+	conns     []*grpc.ClientConn
+	worker    worker
 	tallies   []tally
 	measuring atomic.Bool
-	stopping  chan struct{}
 	stopped   atomic.Bool
 	// message is one encoded request, with `data` in field 1, as every message of the service has it.
 	message []byte
 }
 
-func newLoad(o Options) *load {
+func newLoad(o Options, conns []*grpc.ClientConn, w worker) *load {
 	data := make([]byte, o.Size)
 	for i := range data {
 		data[i] = byte(i * 31)
 	}
 	message := protowire.AppendTag(nil, 1, protowire.BytesType)
 	message = protowire.AppendBytes(message, data)
-	return &load{options: o, tallies: make([]tally, o.Streams), stopping: make(chan struct{}), message: message}
-}
-
-// drain stops the streams and waits until they have ended in order; what has
-// not after a while is cancelled.
-func (l *load) drain(cancel context.CancelFunc, done <-chan error) (bool, error) {
-	l.stopped.Store(true)
-	close(l.stopping)
-	drained := true
-	timer := time.NewTimer(l.options.Drain)
-	defer timer.Stop()
-	for ended := 0; ended < l.options.Streams; {
-		select {
-		case err := <-done:
-			ended++
-			if err != nil && drained {
-				return false, err
-			}
-		case <-timer.C:
-			drained = false
-			cancel()
-		}
-	}
-	return drained, nil
+	return &load{options: o, conns: conns, worker: w, tallies: make([]tally, o.Streams), message: message}
 }
 
 func (l *load) latency() *histogram {
@@ -79,7 +57,7 @@ func (l *load) outgoing(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "acme-token", l.options.Token)
 }
 
-func dial(o Options) ([]*grpc.ClientConn, error) {
+func dial(ctx context.Context, o Options) ([]*grpc.ClientConn, error) {
 	conns := make([]*grpc.ClientConn, o.Connections)
 	for i := range conns {
 		conn, err := grpc.NewClient(
@@ -93,13 +71,20 @@ func dial(o Options) ([]*grpc.ClientConn, error) {
 				grpc.ForceCodecV2(codec{}),
 				grpc.MaxCallRecvMsgSize(64<<20),
 				grpc.MaxCallSendMsgSize(64<<20),
-				grpc.WaitForReady(true),
 			),
 		)
 		if err != nil {
 			return nil, fmt.Errorf("dial: %w", err)
 		}
 		conns[i] = conn
+		conn.Connect()
+	}
+	for _, conn := range conns {
+		for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+			if !conn.WaitForStateChange(ctx, state) {
+				return nil, fmt.Errorf("no connection to %s: %w", o.Target, context.Cause(ctx))
+			}
+		}
 	}
 	return conns, nil
 }

@@ -21,6 +21,7 @@ type Options struct {
 	Size        int
 	Streams     int
 	Connections int
+	Batch       int
 	Warmup      time.Duration
 	Window      time.Duration
 	Drain       time.Duration
@@ -52,6 +53,7 @@ func main() {
 	flag.IntVar(&o.Size, "size", 100, "bytes of data in a message")
 	flag.IntVar(&o.Streams, "streams", 1, "calls at once")
 	flag.IntVar(&o.Connections, "connections", 1, "connections to spread them over")
+	flag.IntVar(&o.Batch, "batch", 0, "messages of a stream, again and again; 0 for streams without an end")
 	flag.DurationVar(&o.Warmup, "warmup", time.Second, "how long to run before the measurement")
 	flag.DurationVar(&o.Window, "duration", 2*time.Second, "how long to measure")
 	flag.DurationVar(&o.Drain, "drain", 5*time.Second, "how long to wait, after it, for what is in flight")
@@ -74,10 +76,10 @@ func run(o Options) (Result, error) {
 		return Result{}, fmt.Errorf("unknown shape %q", o.Shape)
 	}
 	// A server that hangs must not hang the benchmark.
-	deadline := o.Warmup + o.Window + o.Drain + 20*time.Second
+	deadline := o.Warmup + o.Window + o.Drain + time.Minute
 	ctx, cancel := context.WithTimeoutCause(context.Background(), deadline, errors.New("the server took too long"))
 	defer cancel()
-	conns, err := dial(o)
+	conns, err := dial(ctx, o)
 	if err != nil {
 		return Result{}, err
 	}
@@ -86,46 +88,15 @@ func run(o Options) (Result, error) {
 			_ = conn.Close()
 		}
 	}()
-	l := newLoad(o)
 	if err := resetPeakMemory(o.PID); err != nil {
 		return Result{}, err
 	}
-	failed := make(chan error, o.Streams)
-	done := make(chan error, o.Streams)
-	for i := range o.Streams {
-		go func() {
-			err := worker(ctx, l, conns[i%len(conns)], &l.tallies[i])
-			if err != nil {
-				failed <- err
-			}
-			done <- err
-		}()
+	l := newLoad(o, conns, worker)
+	measure := l.timed
+	if o.Batch > 0 {
+		measure = l.batches
 	}
-	wait := func(d time.Duration) error {
-		select {
-		case <-time.After(d):
-			return nil
-		case err := <-failed:
-			return err
-		}
-	}
-	if err := wait(o.Warmup); err != nil {
-		return Result{}, err
-	}
-	before, err := takeSnapshot(l, o.PID)
-	if err != nil {
-		return Result{}, err
-	}
-	l.measuring.Store(true)
-	if err := wait(o.Window); err != nil {
-		return Result{}, err
-	}
-	l.measuring.Store(false)
-	after, err := takeSnapshot(l, o.PID)
-	if err != nil {
-		return Result{}, err
-	}
-	drained, err := l.drain(cancel, done)
+	before, after, drained, err := measure(ctx, cancel)
 	if err != nil {
 		return Result{}, err
 	}

@@ -20,13 +20,13 @@ type snapshot struct {
 	server, client float64
 }
 
-func takeSnapshot(l *load, pid int) (snapshot, error) {
+func (l *load) snapshot() (snapshot, error) {
 	s := snapshot{at: time.Now()}
 	for i := range l.tallies {
 		s.messages += l.tallies[i].messages.Load()
 	}
 	var err error
-	if s.server, err = cpuSeconds(pid); err != nil {
+	if s.server, err = cpuSeconds(l.options.PID); err != nil {
 		return s, err
 	}
 	var usage syscall.Rusage

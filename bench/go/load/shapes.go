@@ -11,8 +11,8 @@ import (
 	benchv1 "sluice/bench/gen/bench/v1"
 )
 
-// A worker runs one stream until the load stops.
-type worker func(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error
+// A worker runs one stream of so many messages, or until the load stops.
+type worker func(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messages int64) error
 
 var shapes = map[string]worker{
 	"upload":   upload,
@@ -22,18 +22,17 @@ var shapes = map[string]worker{
 	"unary":    unary,
 }
 
-func upload(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error {
+func upload(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messages int64) error {
 	desc := &grpc.StreamDesc{ClientStreams: true}
 	stream, err := conn.NewStream(l.outgoing(ctx), desc, benchv1.BenchService_Upload_FullMethodName)
 	if err != nil {
 		return err
 	}
-	var sent uint64
-	for !l.stopped.Load() {
+	var sent int64
+	for ; sent < messages && !l.stopped.Load(); sent++ {
 		if err := stream.SendMsg(encoded(l.message)); err != nil {
 			return failure(stream, err)
 		}
-		sent++
 		t.messages.Add(1)
 	}
 	if err := stream.CloseSend(); err != nil {
@@ -43,13 +42,13 @@ func upload(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error
 	if err := stream.RecvMsg(&response); err != nil {
 		return err
 	}
-	if response.Messages != sent || response.Bytes != sent*uint64(l.options.Size) {
+	if response.Messages != uint64(sent) || response.Bytes != uint64(sent)*uint64(l.options.Size) {
 		return fmt.Errorf("sent %d messages, the server got %d with %d bytes", sent, response.Messages, response.Bytes)
 	}
 	return nil
 }
 
-func download(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error {
+func download(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messages int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	desc := &grpc.StreamDesc{ServerStreams: true}
@@ -57,21 +56,25 @@ func download(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) err
 	if err != nil {
 		return err
 	}
-	if err := stream.SendMsg(&benchv1.DownloadRequest{Size: uint32(l.options.Size)}); err != nil {
+	request := &benchv1.DownloadRequest{Messages: uint64(messages), Size: uint32(l.options.Size)}
+	if err := stream.SendMsg(request); err != nil {
 		return failure(stream, err)
 	}
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
-	for !l.stopped.Load() {
+	for received := int64(0); received < messages; received++ {
+		if l.stopped.Load() {
+			return nil
+		}
 		if err := l.receive(stream, t); err != nil {
 			return err
 		}
 	}
-	return nil
+	return l.expectEnd(stream)
 }
 
-func bidi(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error {
+func bidi(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messages int64) error {
 	desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 	stream, err := conn.NewStream(l.outgoing(ctx), desc, benchv1.BenchService_Echo_FullMethodName)
 	if err != nil {
@@ -80,13 +83,14 @@ func bidi(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error {
 	sent := make(chan int64, 1)
 	go func() {
 		var count int64
-		for !l.stopped.Load() && stream.SendMsg(encoded(l.message)) == nil {
+		for count < messages && !l.stopped.Load() && stream.SendMsg(encoded(l.message)) == nil {
 			count++
 		}
 		_ = stream.CloseSend()
 		sent <- count
 	}()
-	for {
+	received := int64(0)
+	for ; ; received++ {
 		err := l.receive(stream, t)
 		if errors.Is(err, io.EOF) {
 			break
@@ -95,19 +99,19 @@ func bidi(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error {
 			return err
 		}
 	}
-	if count := <-sent; count != t.messages.Load() {
-		return fmt.Errorf("sent %d messages, got %d back", count, t.messages.Load())
+	if count := <-sent; count != received {
+		return fmt.Errorf("sent %d messages, got %d back", count, received)
 	}
 	return nil
 }
 
-func pingPong(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error {
+func pingPong(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messages int64) error {
 	desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 	stream, err := conn.NewStream(l.outgoing(ctx), desc, benchv1.BenchService_Echo_FullMethodName)
 	if err != nil {
 		return err
 	}
-	for !l.stopped.Load() {
+	for sent := int64(0); sent < messages && !l.stopped.Load(); sent++ {
 		start := time.Now()
 		if err := stream.SendMsg(encoded(l.message)); err != nil {
 			return failure(stream, err)
@@ -122,14 +126,11 @@ func pingPong(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) err
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
-	if err := l.receive(stream, t); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("expected the end of the stream, got %v", err)
-	}
-	return nil
+	return l.expectEnd(stream)
 }
 
-func unary(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally) error {
-	for !l.stopped.Load() {
+func unary(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messages int64) error {
+	for sent := int64(0); sent < messages && !l.stopped.Load(); sent++ {
 		start := time.Now()
 		var response received
 		err := conn.Invoke(l.outgoing(ctx), benchv1.BenchService_Unary_FullMethodName, encoded(l.message), &response)
@@ -157,6 +158,14 @@ func (l *load) receive(stream grpc.ClientStream, t *tally) error {
 		return err
 	}
 	t.messages.Add(1)
+	return nil
+}
+
+func (l *load) expectEnd(stream grpc.ClientStream) error {
+	var response received
+	if err := stream.RecvMsg(&response); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("expected the end of the stream, got %v", err)
+	}
 	return nil
 }
 
