@@ -6,7 +6,12 @@ export interface Case {
   readonly streams: number;
 }
 
-export const shapes = ["upload", "download", "bidi", "pingpong", "unary"] as const;
+/**
+ * A client may send each small message in a DATA frame of its own, as grpc-go
+ * does, and then a server's cost for a frame hides its cost for a message; or
+ * it may join them, as gRPC's C core and Sluice's client do: the -joined shapes.
+ */
+export const shapes = ["upload", "upload-joined", "download", "bidi", "bidi-joined", "pingpong", "unary"] as const;
 export type Shape = (typeof shapes)[number];
 
 export const sizes = { "16B": 16, "100B": 100, "1KiB": 1024, "64KiB": 65_536, "1MiB": 1_048_576 } as const;
@@ -17,6 +22,12 @@ const fullMatrix: readonly Case[] = [
     ...Object.values(sizes).map((size) => ({ shape, size, streams: 1 })),
     { shape, size: sizes["100B"], streams: 10 },
     { shape, size: sizes["64KiB"], streams: 10 },
+    { shape, size: sizes["100B"], streams: 1000 },
+  ]),
+  ...(["upload-joined", "bidi-joined"] as const).flatMap((shape) => [
+    { shape, size: sizes["16B"], streams: 1 },
+    { shape, size: sizes["100B"], streams: 1 },
+    { shape, size: sizes["1KiB"], streams: 1 },
     { shape, size: sizes["100B"], streams: 1000 },
   ]),
   { shape: "pingpong", size: sizes["100B"], streams: 1 },
@@ -33,6 +44,7 @@ const fullMatrix: readonly Case[] = [
 /** One of each kind that a target speaks of. */
 const quickMatrix: readonly Case[] = [
   { shape: "upload", size: sizes["100B"], streams: 1 },
+  { shape: "upload-joined", size: sizes["100B"], streams: 1 },
   { shape: "download", size: sizes["100B"], streams: 1 },
   { shape: "bidi", size: sizes["100B"], streams: 1 },
   { shape: "pingpong", size: sizes["100B"], streams: 1 },

@@ -24,7 +24,7 @@ export interface Chart {
 const panelWidth = 440;
 const columns = 2;
 const margin = 24;
-const labelWidth = 152;
+const labelWidth = 160;
 const valueWidth = 80;
 const barHeight = 16;
 const barStep = 22;

@@ -6,9 +6,11 @@ import { count } from "./report.ts";
 import type { CaseSummary } from "./summary.ts";
 
 const titles = {
-  upload: "upload",
+  upload: "upload, a frame each",
+  "upload-joined": "upload, joined frames",
   download: "download",
-  bidi: "bidi, pipelined",
+  bidi: "bidi, a frame each",
+  "bidi-joined": "bidi, joined frames",
   pingpong: "bidi, ping-pong",
   unary: "unary",
 } as const;

@@ -14,7 +14,16 @@ type Worker = (load: Load, connection: Connection, messages: number) => Promise<
 /** Small messages are sent this many bytes at a time. */
 const writeBytes = 16 * 1024;
 
-export const workers: Readonly<Record<Shape, Worker>> = { upload, download, bidi, pingpong, unary };
+export const workers: Readonly<Record<Shape, Worker>> = {
+  // Node gives its sockets what was written in one turn together.
+  upload,
+  "upload-joined": upload,
+  download,
+  bidi,
+  "bidi-joined": bidi,
+  pingpong,
+  unary,
+};
 
 async function upload(load: Load, connection: Connection, messages: number): Promise<void> {
   const stream = connection.open("upload");

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
@@ -22,12 +23,14 @@ type tally struct {
 
 // A load is what all streams share.
 type load struct {
-	options   Options
-	conns     []*grpc.ClientConn
-	worker    worker
-	tallies   []tally
-	measuring atomic.Bool
-	stopped   atomic.Bool
+	options Options
+	conns   []*grpc.ClientConn
+	// transports are for the shapes that do without grpc-go.
+	transports []*http.Transport
+	worker     worker
+	tallies    []tally
+	measuring  atomic.Bool
+	stopped    atomic.Bool
 	// message is one encoded request, with `data` in field 1, as every message of the service has it.
 	message []byte
 }
@@ -39,7 +42,14 @@ func newLoad(o Options, conns []*grpc.ClientConn, w worker) *load {
 	}
 	message := protowire.AppendTag(nil, 1, protowire.BytesType)
 	message = protowire.AppendBytes(message, data)
-	return &load{options: o, conns: conns, worker: w, tallies: make([]tally, o.Streams), message: message}
+	return &load{
+		options:    o,
+		conns:      conns,
+		transports: newTransports(o),
+		worker:     w,
+		tallies:    make([]tally, o.Streams),
+		message:    message,
+	}
 }
 
 func (l *load) latency() *histogram {

@@ -49,7 +49,7 @@ func main() {
 	var o Options
 	flag.StringVar(&o.Target, "target", "", "host:port of the server")
 	flag.IntVar(&o.PID, "pid", 0, "process of the server")
-	flag.StringVar(&o.Shape, "shape", "download", "upload, download, bidi, pingpong or unary")
+	flag.StringVar(&o.Shape, "shape", "download", "upload, upload-joined, download, bidi, bidi-joined, pingpong or unary")
 	flag.IntVar(&o.Size, "size", 100, "bytes of data in a message")
 	flag.IntVar(&o.Streams, "streams", 1, "calls at once")
 	flag.IntVar(&o.Connections, "connections", 1, "connections to spread them over")

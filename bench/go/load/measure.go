@@ -95,6 +95,6 @@ func (l *load) batches(ctx context.Context, _ context.CancelFunc) (before, after
 // start starts every stream; each says on done when it has ended.
 func (l *load) start(ctx context.Context, messages int64, done chan<- error) {
 	for i := range l.options.Streams {
-		go func() { done <- l.worker(ctx, l, l.conns[i%len(l.conns)], &l.tallies[i], messages) }()
+		go func() { done <- l.worker(ctx, l, i, messages) }()
 	}
 }

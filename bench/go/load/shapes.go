@@ -12,14 +12,22 @@ import (
 )
 
 // A worker runs one stream of so many messages, or until the load stops.
-type worker func(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messages int64) error
+type worker func(ctx context.Context, l *load, stream int, messages int64) error
 
 var shapes = map[string]worker{
-	"upload":   upload,
-	"download": download,
-	"bidi":     bidi,
-	"pingpong": pingPong,
-	"unary":    unary,
+	"upload":        withGRPC(upload),
+	"upload-joined": uploadJoined,
+	"download":      withGRPC(download),
+	"bidi":          withGRPC(bidi),
+	"bidi-joined":   bidiJoined,
+	"pingpong":      withGRPC(pingPong),
+	"unary":         withGRPC(unary),
+}
+
+func withGRPC(w func(context.Context, *load, *grpc.ClientConn, *tally, int64) error) worker {
+	return func(ctx context.Context, l *load, stream int, messages int64) error {
+		return w(ctx, l, l.conns[stream%len(l.conns)], &l.tallies[stream], messages)
+	}
 }
 
 func upload(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messages int64) error {
