@@ -11,13 +11,14 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
+	"sluice/bench/meter"
 )
 
 // A tally is what one stream counts. Nobody else writes to it, and it fills
 // cache lines of its own.
 type tally struct {
 	messages atomic.Int64
-	latency  histogram
+	latency  meter.Histogram
 	_        [64]byte
 }
 
@@ -52,10 +53,18 @@ func newLoad(o Options, conns []*grpc.ClientConn, w worker) *load {
 	}
 }
 
-func (l *load) latency() *histogram {
-	var all histogram
+func (l *load) snapshot() (meter.Snapshot, error) {
+	var messages int64
 	for i := range l.tallies {
-		all.add(&l.tallies[i].latency)
+		messages += l.tallies[i].messages.Load()
+	}
+	return meter.TakeSnapshot(l.options.PID, messages)
+}
+
+func (l *load) latency() *meter.Histogram {
+	var all meter.Histogram
+	for i := range l.tallies {
+		all.Add(&l.tallies[i].latency)
 	}
 	return &all
 }

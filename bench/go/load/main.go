@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"sluice/bench/meter"
 )
 
 // Options say what to do.
@@ -27,22 +29,6 @@ type Options struct {
 	Drain       time.Duration
 	HTTP2Window int
 	Token       string
-}
-
-// Result is what is printed. Times are seconds, sizes bytes.
-type Result struct {
-	Messages  int64   `json:"messages"`
-	Bytes     int64   `json:"bytes"`
-	Seconds   float64 `json:"seconds"`
-	ServerCPU float64 `json:"serverCpuSeconds"`
-	ClientCPU float64 `json:"clientCpuSeconds"`
-	// PeakMemory is the most that the server's process had resident.
-	PeakMemory int64 `json:"peakMemoryBytes"`
-	// Latencies are of shapes that wait for each answer.
-	P50 float64 `json:"p50Seconds,omitempty"`
-	P99 float64 `json:"p99Seconds,omitempty"`
-	// Drained says that every message was seen to arrive before the end.
-	Drained bool `json:"drained"`
 }
 
 func main() {
@@ -70,10 +56,10 @@ func main() {
 	}
 }
 
-func run(o Options) (Result, error) {
+func run(o Options) (meter.Result, error) {
 	worker, ok := shapes[o.Shape]
 	if !ok {
-		return Result{}, fmt.Errorf("unknown shape %q", o.Shape)
+		return meter.Result{}, fmt.Errorf("unknown shape %q", o.Shape)
 	}
 	// A server that hangs must not hang the benchmark.
 	deadline := o.Warmup + o.Window + o.Drain + time.Minute
@@ -81,15 +67,15 @@ func run(o Options) (Result, error) {
 	defer cancel()
 	conns, err := dial(ctx, o)
 	if err != nil {
-		return Result{}, err
+		return meter.Result{}, err
 	}
 	defer func() {
 		for _, conn := range conns {
 			_ = conn.Close()
 		}
 	}()
-	if err := resetPeakMemory(o.PID); err != nil {
-		return Result{}, err
+	if err := meter.ResetPeakMemory(o.PID); err != nil {
+		return meter.Result{}, err
 	}
 	l := newLoad(o, conns, worker)
 	measure := l.timed
@@ -98,26 +84,13 @@ func run(o Options) (Result, error) {
 	}
 	before, after, drained, err := measure(ctx, cancel)
 	if err != nil {
-		return Result{}, err
+		return meter.Result{}, err
 	}
-	peak, err := peakMemory(o.PID)
-	if err != nil {
-		return Result{}, err
+	result := meter.Between(before, after, o.Size, l.latency())
+	if result.Messages == 0 {
+		return result, errors.New("no message passed within the measurement")
 	}
-	messages := after.messages - before.messages
-	if messages == 0 {
-		return Result{}, errors.New("no message passed within the measurement")
-	}
-	latency := l.latency()
-	return Result{
-		Messages:   messages,
-		Bytes:      messages * int64(o.Size),
-		Seconds:    after.at.Sub(before.at).Seconds(),
-		ServerCPU:  after.server - before.server,
-		ClientCPU:  after.client - before.client,
-		PeakMemory: peak,
-		P50:        latency.quantile(0.50),
-		P99:        latency.quantile(0.99),
-		Drained:    drained,
-	}, nil
+	result.Drained = drained
+	result.PeakMemory, err = meter.PeakMemory(o.PID)
+	return result, err
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"math"
 	"time"
+
+	"sluice/bench/meter"
 )
 
 // timed measures streams without an end, in the middle of their flow. For few
 // streams: with many, a server may fill the buffers of all before it looks at
 // the first again, and a window would see more or less of that at random.
-func (l *load) timed(ctx context.Context, cancel context.CancelFunc) (before, after snapshot, drained bool, err error) {
+func (l *load) timed(ctx context.Context, cancel context.CancelFunc) (before, after meter.Snapshot, drained bool, err error) {
 	done := make(chan error, l.options.Streams)
 	l.start(ctx, math.MaxInt64, done)
 	ended := 0
@@ -65,7 +67,7 @@ func (l *load) timed(ctx context.Context, cancel context.CancelFunc) (before, af
 
 // batches measures streams of a fixed length, from the start of the first to
 // the end of the last, as often as there is time.
-func (l *load) batches(ctx context.Context, _ context.CancelFunc) (before, after snapshot, drained bool, err error) {
+func (l *load) batches(ctx context.Context, _ context.CancelFunc) (before, after meter.Snapshot, drained bool, err error) {
 	repeat := func(messages int64, atLeast time.Duration) error {
 		done := make(chan error, l.options.Streams)
 		for start := time.Now(); time.Since(start) < atLeast; {

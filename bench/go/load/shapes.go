@@ -128,7 +128,7 @@ func pingPong(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, mes
 			return err
 		}
 		if l.measuring.Load() {
-			t.latency.record(time.Since(start))
+			t.latency.Record(time.Since(start))
 		}
 	}
 	if err := stream.CloseSend(); err != nil {
@@ -150,7 +150,7 @@ func unary(ctx context.Context, l *load, conn *grpc.ClientConn, t *tally, messag
 		}
 		t.messages.Add(1)
 		if l.measuring.Load() {
-			t.latency.record(time.Since(start))
+			t.latency.Record(time.Since(start))
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package main
+package meter
 
 import (
 	"math"
@@ -7,12 +7,12 @@ import (
 )
 
 func TestQuantiles(t *testing.T) {
-	var h histogram
+	var h Histogram
 	for i := 1; i <= 10_000; i++ {
-		h.record(time.Duration(i) * time.Microsecond)
+		h.Record(time.Duration(i) * time.Microsecond)
 	}
 	for q, want := range map[float64]float64{0.01: 100e-6, 0.5: 5e-3, 0.99: 9.9e-3, 1: 10e-3} {
-		if got := h.quantile(q); math.Abs(got-want) > 0.016*want {
+		if got := h.Quantile(q); math.Abs(got-want) > 0.016*want {
 			t.Errorf("quantile %v: %v, not about %v", q, got, want)
 		}
 	}
@@ -30,8 +30,8 @@ func TestEveryDurationHasABucketThatStandsForIt(t *testing.T) {
 }
 
 func TestNothingRecorded(t *testing.T) {
-	var h histogram
-	if got := h.quantile(0.5); got != 0 {
+	var h Histogram
+	if got := h.Quantile(0.5); got != 0 {
 		t.Errorf("%v, not 0", got)
 	}
 }

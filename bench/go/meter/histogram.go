@@ -1,4 +1,5 @@
-package main
+// Package meter measures latencies, and what a process spends.
+package meter
 
 import (
 	"math/bits"
@@ -9,8 +10,8 @@ import (
 // a quantile is right to about 1.5 %.
 const stepBits = 6
 
-// A histogram counts durations in buckets that grow with the duration.
-type histogram struct {
+// A Histogram counts durations in buckets that grow with the duration.
+type Histogram struct {
 	counts [(64 - stepBits) << stepBits]uint32
 	total  uint64
 }
@@ -33,20 +34,22 @@ func valueOf(bucket int) float64 {
 	return float64(mantissa<<shift) + float64(uint64(1)<<shift)/2
 }
 
-func (h *histogram) record(d time.Duration) {
+// Record counts one duration.
+func (h *Histogram) Record(d time.Duration) {
 	h.counts[bucketOf(uint64(max(d, 0)))]++
 	h.total++
 }
 
-func (h *histogram) add(other *histogram) {
+// Add counts what another histogram has.
+func (h *Histogram) Add(other *Histogram) {
 	for i, n := range other.counts {
 		h.counts[i] += n
 	}
 	h.total += other.total
 }
 
-// quantile is in seconds; 0 if nothing was recorded.
-func (h *histogram) quantile(q float64) float64 {
+// Quantile is in seconds; 0 if nothing was recorded.
+func (h *Histogram) Quantile(q float64) float64 {
 	if h.total == 0 {
 		return 0
 	}

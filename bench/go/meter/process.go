@@ -1,4 +1,4 @@
-package main
+package meter
 
 import (
 	"bytes"
@@ -6,41 +6,13 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // ticksPerSecond is USER_HZ: what Linux shows to programs, on every platform (man 5 proc).
 const ticksPerSecond = 100
 
-// A snapshot is where everything stands at one moment.
-type snapshot struct {
-	at             time.Time
-	messages       int64
-	server, client float64
-}
-
-func (l *load) snapshot() (snapshot, error) {
-	s := snapshot{at: time.Now()}
-	for i := range l.tallies {
-		s.messages += l.tallies[i].messages.Load()
-	}
-	var err error
-	if s.server, err = cpuSeconds(l.options.PID); err != nil {
-		return s, err
-	}
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		return s, err
-	}
-	s.client = seconds(usage.Utime) + seconds(usage.Stime)
-	return s, nil
-}
-
-func seconds(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
-
-// cpuSeconds is what all threads of a process have used, in user and in system mode.
-func cpuSeconds(pid int) (float64, error) {
+// CPUSeconds is what all threads of a process have used, in user and in system mode.
+func CPUSeconds(pid int) (float64, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
@@ -58,12 +30,13 @@ func cpuSeconds(pid int) (float64, error) {
 	return ticks / ticksPerSecond, nil
 }
 
-// resetPeakMemory begins VmHWM anew (man 5 proc).
-func resetPeakMemory(pid int) error {
+// ResetPeakMemory begins VmHWM anew (man 5 proc).
+func ResetPeakMemory(pid int) error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 }
 
-func peakMemory(pid int) (int64, error) {
+// PeakMemory is the most bytes that a process had resident.
+func PeakMemory(pid int) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
