@@ -16,7 +16,7 @@ export async function goVersion(): Promise<string | undefined> {
 
 /** Builds the load client and Go's servers. The first time takes a minute, and fetches modules. */
 export async function buildGo(): Promise<void> {
-  await run("go", ["build", "-o", buildDir, "./load", "./grpcserver", "./connectserver"], {
+  await run("go", ["build", "-o", buildDir, "./load", "./dataload", "./grpcserver", "./connectserver"], {
     cwd: join(import.meta.dirname, "go"),
     timeout: 600_000,
   });

@@ -65,3 +65,18 @@ function commit(): string {
     return "";
   }
 }
+
+/** What a reader needs to judge the figures. */
+export function notesOf(
+  machine: Machine,
+  versions: Readonly<Record<string, string>>,
+  date: string,
+  client: string,
+): string[] {
+  const all = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
+  const memory = Math.round(machine.memoryBytes / 2 ** 30);
+  return [
+    `${date.slice(0, 10)}; ${machine.cores} cores, ${machine.cpu}, ${memory} GiB, ${machine.system}; loopback, h2c; client: ${client}`,
+    all.join(", "),
+  ];
+}

@@ -18,10 +18,14 @@ export interface Options {
   readonly name: string;
 }
 
-export const usage = `npm run bench -- [options]
+/** Which benchmark is asked for. */
+export type Benchmark = "streaming" | "data";
+
+export const usage = `npm run bench -- [options]        servers of streams
+npm run bench:data -- [options]   durable append and replay
 
   --quick                    a few cases, in two minutes
-  --only SHAPE/SIZE/STREAMS  such as download/100B/1, download, or */64KiB; more than once if need be
+  --only SHAPE/SIZE/STREAMS  such as download/100B/1, download, or "*/64KiB"; more than once if need be
   --contenders A,B           which servers; sluice-server only runs when it is named
   --rounds N                 how often each case is measured
   --seconds S                how long each measurement takes
@@ -33,7 +37,7 @@ export const usage = `npm run bench -- [options]
 `;
 
 /** Reads the command line. Undefined if it asks for help. */
-export function parseOptions(args: readonly string[]): Options | undefined {
+export function parseOptions(benchmark: Benchmark, args: readonly string[]): Options | undefined {
   const { values } = parseArgs({
     args: [...args],
     options: {
@@ -68,7 +72,7 @@ export function parseOptions(args: readonly string[]): Options | undefined {
     procs: number("--procs", values.procs, 2),
     client,
     nodeOptions: values["node-option"],
-    name: values.name ?? (partial ? "partial" : values.quick ? "quick" : "streaming"),
+    name: values.name ?? (partial ? `partial-${benchmark}` : values.quick ? `quick-${benchmark}` : benchmark),
   };
 }
 

@@ -1,12 +1,20 @@
-import { caseName } from "./cases.ts";
 import type { CaseSummary, Comparison } from "./summary.ts";
 import { table } from "./table.ts";
+
+/** Both tables, as they are printed. */
+export function report(summaries: readonly CaseSummary[], contenders: readonly string[], rounds: number): string {
+  const figures = `\n${figuresTable(summaries)}\n\n`;
+  const [first, ...others] = contenders;
+  if (first === undefined || others.length === 0) return figures;
+  const about = `${first} against the others, medians of the ratios of ${rounds} ${rounds === 1 ? "round" : "rounds"}; more is better.`;
+  return `${figures}${about}\n${ratiosTable(summaries, contenders)}\n\n`;
+}
 
 /** What every contender did, in medians. */
 export function figuresTable(summaries: readonly CaseSummary[]): string {
   const rows = summaries.flatMap((summary) =>
     Object.entries(summary.figures).map(([contender, f]) => [
-      caseName(summary),
+      summary.name,
       contender,
       count(f.messagesPerSecond),
       f.megabytesPerSecond.toFixed(1),
@@ -26,12 +34,13 @@ export function figuresTable(summaries: readonly CaseSummary[]): string {
 /** Sluice against each other contender, with the targets. */
 export function ratiosTable(summaries: readonly CaseSummary[], contenders: readonly string[]): string {
   const others = contenders.slice(1);
+  // One table for all cases: a contender that has no part in one leaves its cell empty.
   const rows = summaries.flatMap((summary) =>
     (["messages/s", "p99"] as const).flatMap((figure) => {
       const comparisons = summary.comparisons.filter((c) => c.figure === figure);
       if (comparisons.length === 0) return [];
       const cells = others.map((name) => ratioCell(comparisons.find((c) => c.contender === name)));
-      return [[caseName(summary), figure, ...cells]];
+      return [[summary.name, figure, ...cells]];
     }),
   );
   return table(["case", "figure", ...others], rows);

@@ -11,7 +11,7 @@ export interface ServerProcess {
 const startMs = 20_000;
 const stopMs = 3_000;
 
-/** Starts a server, whose first line says `listening on HOST:PORT`. */
+/** Starts a server, whose first line ends with `listening on HOST:PORT`. */
 export async function startServer([program, ...args]: readonly [string, ...string[]]): Promise<ServerProcess> {
   // The end of a run cuts calls, which some servers log at length.
   const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"] });
@@ -39,7 +39,7 @@ export async function startServer([program, ...args]: readonly [string, ...strin
     exited.then(() => undefined),
   ]);
   clearTimeout(timer);
-  const target = line === undefined ? undefined : /^listening on (\S+:\d+)$/.exec(line)?.[1];
+  const target = line === undefined ? undefined : /listening on (?:http:\/\/)?(\S+:\d+)$/.exec(line)?.[1];
   if (target === undefined || child.pid === undefined) {
     killOnExit();
     throw new Error(`${program} ${args.join(" ")} did not start: ${line ?? ""}\n${log}`);

@@ -1,8 +1,6 @@
-import type { Case } from "./cases.ts";
 import type { CaseResult } from "./measure.ts";
 import type { Measurement } from "./load.ts";
 import { median, medianRatio } from "./statistics.ts";
-import { targetFor } from "./targets.ts";
 import type { Figure, Target } from "./targets.ts";
 
 /** The medians of one contender in one case. */
@@ -26,25 +24,37 @@ export interface Comparison {
   readonly target: Target | undefined;
 }
 
-export interface CaseSummary extends Case {
+export interface CaseSummary {
+  readonly name: string;
   readonly figures: Readonly<Record<string, Figures>>;
   readonly comparisons: readonly Comparison[];
 }
 
-export function summarize(result: CaseResult, contenders: readonly string[]): CaseSummary {
-  const { shape, size, streams } = result;
-  const rounds = new Map(contenders.map((name) => [name, result.rounds.flatMap((round) => round[name] ?? [])]));
+/** How a case is judged. */
+export interface Judgement {
+  /** Whether the time that an answer takes matters. */
+  readonly latency: boolean;
+  /** What Sluice is to reach against a contender, if anything. */
+  readonly targetFor: (contender: string) => Target | undefined;
+}
+
+export function summarize(
+  { name, rounds }: CaseResult,
+  contenders: readonly string[],
+  judgement: Judgement,
+): CaseSummary {
+  const measured = new Map(
+    contenders.map((contender) => [contender, rounds.flatMap((round) => round[contender] ?? [])]),
+  );
   const [first, ...others] = contenders;
-  const ours = (first === undefined ? undefined : rounds.get(first)) ?? [];
+  const ours = (first === undefined ? undefined : measured.get(first)) ?? [];
   return {
-    shape,
-    size,
-    streams,
-    figures: Object.fromEntries([...rounds].map(([name, measurements]) => [name, figuresOf(measurements)])),
+    name,
+    figures: Object.fromEntries([...measured].map(([contender, its]) => [contender, figuresOf(its)])),
     comparisons: others.flatMap((contender) => {
       // The targets are Sluice's: without it, others are only compared.
-      const target = first === "sluice" ? targetFor(result, contender) : undefined;
-      return compare(result, contender, target, ours, rounds.get(contender) ?? []);
+      const target = first === "sluice" ? judgement.targetFor(contender) : undefined;
+      return compare(contender, judgement.latency, target, ours, measured.get(contender) ?? []);
     }),
   };
 }
@@ -65,8 +75,8 @@ function figuresOf(measurements: readonly Measurement[]): Figures {
 }
 
 function compare(
-  what: Case,
   contender: string,
+  withLatency: boolean,
   target: Target | undefined,
   ours: readonly Measurement[],
   theirs: readonly Measurement[],
@@ -77,7 +87,7 @@ function compare(
     ratio: medianRatio(ours.map(rate), theirs.map(rate)),
     target: target?.figure === "messages/s" ? target : undefined,
   };
-  if (what.shape !== "unary" && what.shape !== "pingpong") return [speed];
+  if (!withLatency) return [speed];
   // Theirs by ours, as less is better.
   const latency: Comparison = {
     contender,

@@ -4,7 +4,9 @@ import type { Measurement } from "../../bench/load.ts";
 import type { CaseResult } from "../../bench/measure.ts";
 import { figuresTable, ratiosTable } from "../../bench/report.ts";
 import { summarize } from "../../bench/summary.ts";
+import type { Judgement } from "../../bench/summary.ts";
 import { table } from "../../bench/table.ts";
+import { targetFor } from "../../bench/targets.ts";
 
 function measured(messages: number, more: Partial<Measurement> = {}): Measurement {
   return {
@@ -20,19 +22,21 @@ function measured(messages: number, more: Partial<Measurement> = {}): Measuremen
 }
 
 const download: CaseResult = {
-  shape: "download",
-  size: 100,
-  streams: 1,
+  name: "download/100B/1",
   rounds: [
     { sluice: measured(4_000_000), "connect-node": measured(400_000), "grpc-js": measured(2_000_000) },
     { sluice: measured(2_000_000), "connect-node": measured(100_000), "grpc-js": measured(1_000_000) },
     { sluice: measured(3_000_000), "connect-node": measured(500_000), "grpc-js": measured(1_000_000) },
   ],
 };
+const judgement: Judgement = {
+  latency: false,
+  targetFor: (contender) => targetFor({ shape: "download", size: 100, streams: 1 }, contender),
+};
 const names = ["sluice", "connect-node", "grpc-js"];
 
 describe("summarize", () => {
-  const summary = summarize(download, names);
+  const summary = summarize(download, names, judgement);
 
   it("takes the medians of the rounds", () => {
     expect(summary.figures["sluice"]).toMatchObject({
@@ -52,15 +56,13 @@ describe("summarize", () => {
   });
 
   it("holds nobody else to Sluice's targets", () => {
-    const others = summarize(download, ["grpc-js", "connect-node"]);
+    const others = summarize(download, ["grpc-js", "connect-node"], judgement);
     expect(others.comparisons.map(({ target }) => target)).toEqual([undefined]);
   });
 
   it("turns latencies round, so that more is better there too", () => {
     const unary: CaseResult = {
-      shape: "unary",
-      size: 100,
-      streams: 10,
+      name: "unary/100B/10",
       rounds: [
         {
           sluice: measured(10, { p50Seconds: 0.001, p99Seconds: 0.002 }),
@@ -68,7 +70,11 @@ describe("summarize", () => {
         },
       ],
     };
-    expect(summarize(unary, ["sluice", "connect-node"]).comparisons[1]).toEqual({
+    const summary = summarize(unary, ["sluice", "connect-node"], {
+      latency: true,
+      targetFor: (contender) => targetFor({ shape: "unary", size: 100, streams: 10 }, contender),
+    });
+    expect(summary.comparisons[1]).toEqual({
       contender: "connect-node",
       figure: "p99",
       ratio: 1.5,
@@ -78,7 +84,7 @@ describe("summarize", () => {
 });
 
 describe("the tables", () => {
-  const summaries = [summarize(download, names)];
+  const summaries = [summarize(download, names, judgement)];
 
   it("say which targets are met and which are not", () => {
     const text = ratiosTable(summaries, names);
