@@ -18,6 +18,8 @@ func appendLoad(ctx context.Context, o Options, b backend) (meter.Result, error)
 	var measuring, stopped atomic.Bool
 	latencies := make([]meter.Histogram, o.Streams)
 	done := make(chan error, o.Streams)
+	// Every stream is open, and has had its first acknowledgement.
+	going := make(chan struct{}, o.Streams)
 	pending := max(1, o.Pending/o.Batch/o.Streams)
 	for i := range o.Streams {
 		go func() {
@@ -44,7 +46,7 @@ func appendLoad(ctx context.Context, o Options, b backend) (meter.Result, error)
 					}
 					sending <- a.finish()
 				}()
-				for {
+				for first := true; ; first = false {
 					err := a.acked()
 					if errors.Is(err, io.EOF) {
 						break
@@ -53,6 +55,9 @@ func appendLoad(ctx context.Context, o Options, b backend) (meter.Result, error)
 						return fmt.Errorf("stream %d: %w", i, err)
 					}
 					records.Add(int64(o.Batch))
+					if first {
+						going <- struct{}{}
+					}
 					start := <-sent
 					if measuring.Load() {
 						latencies[i].Record(time.Since(start))
@@ -75,6 +80,13 @@ func appendLoad(ctx context.Context, o Options, b backend) (meter.Result, error)
 					return err
 				}
 			}
+		}
+	}
+	for range o.Streams {
+		select {
+		case <-going:
+		case err := <-done:
+			return meter.Result{}, fmt.Errorf("a stream ended before it began: %w", err)
 		}
 	}
 	if err := wait(o.Warmup); err != nil {
