@@ -71,7 +71,8 @@ export function parseOptions(benchmark: Benchmark, args: readonly string[]): Opt
     rounds: number("--rounds", values.rounds, values.quick ? 2 : 5),
     seconds: number("--seconds", values.seconds, values.quick ? times.quick : times.full),
     warmup: number("--warmup", values.warmup, values.quick ? 0.2 : 0.7),
-    procs: number("--procs", values.procs, 2),
+    // Of 1, 2 and 3, the best on two cores: the server needs the other one.
+    procs: number("--procs", values.procs, 1),
     client,
     nodeOptions: values["node-option"],
     name: values.name ?? (partial ? `partial-${benchmark}` : values.quick ? `quick-${benchmark}` : benchmark),

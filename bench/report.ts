@@ -50,7 +50,7 @@ export function ratiosTable(summaries: readonly CaseSummary[], contenders: reado
 function ratioCell(comparison: Comparison | undefined): string {
   if (comparison === undefined) return "";
   const { ratio, target } = comparison;
-  const text = `${ratio.toFixed(2)}x`;
+  const text = `${ratio < 0.1 ? ratio.toPrecision(1) : ratio.toFixed(2)}x`;
   if (target === undefined) return text;
   return `${text} (>= ${target.atLeast} ${meets(comparison) ? "ok" : "MISSED"})`;
 }

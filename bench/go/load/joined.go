@@ -76,6 +76,26 @@ func bidiJoined(ctx context.Context, l *load, i int, messages int64) error {
 	return nil
 }
 
+// prime makes the connections. net/http answers a peer's SETTINGS only when the
+// writer of a request's body lets it, and Node reads nothing while it writes:
+// if each had filled the other's socket before, both would wait for ever.
+func (l *load) prime(ctx context.Context) error {
+	for i := range l.transports {
+		response, err := l.post(ctx, i, benchv1.BenchService_Unary_FullMethodName, newJoiner(l, 1, func(int64) {}))
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
+			return err
+		}
+		if err := succeeded(response); err != nil {
+			return err
+		}
+		_ = response.Body.Close()
+	}
+	return nil
+}
+
 func (l *load) post(ctx context.Context, i int, path string, body io.Reader) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+l.options.Target+path, body)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"sluice/bench/meter"
@@ -78,6 +79,11 @@ func run(o Options) (meter.Result, error) {
 		return meter.Result{}, err
 	}
 	l := newLoad(o, conns, worker)
+	if strings.HasSuffix(o.Shape, "-joined") {
+		if err := l.prime(ctx); err != nil {
+			return meter.Result{}, fmt.Errorf("the first call: %w", err)
+		}
+	}
 	measure := l.timed
 	if o.Batch > 0 {
 		measure = l.batches
