@@ -14,18 +14,19 @@ import {
   UploadRequestSchema,
   UploadResponseSchema,
 } from "../gen/bench/v1/bench_pb.ts";
+import { resolveConfig } from "../../src/config.ts";
 import { announce } from "./announce.ts";
 
-/** Bytes, of a stream and of a connection. */
-const window = 16 * 1024 * 1024;
+/** The same as Sluice's. */
+const { streamWindow, connectionWindow } = resolveConfig();
 /** Small messages are sent this many bytes at a time. */
 const writeBytes = 64 * 1024;
 /** A flag and a length (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md). */
 const prefixBytes = 5;
 
-const server = createServer({ settings: { initialWindowSize: window } });
+const server = createServer({ settings: { initialWindowSize: streamWindow } });
 server.on("session", (session) => {
-  session.setLocalWindowSize(window);
+  session.setLocalWindowSize(connectionWindow);
 });
 server.on("stream", (stream, headers) => {
   stream.on("error", () => undefined);
