@@ -172,6 +172,12 @@ async function startWith(
         "call",
       );
     },
+    onLateHeaders: (procedure, names) => {
+      log.warn(
+        { method: procedure, headers: names },
+        "headers set after they had left are lost: call holdHeaders() before the handler's first wait",
+      );
+    },
     onError: onUnexpected,
   });
   const metrics = createMetrics({

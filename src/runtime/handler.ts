@@ -56,6 +56,8 @@ export interface RuntimeOptions {
   readonly maxCalls: number;
   /** Called once for each call, when it is over. */
   readonly onCallEnd?: (record: CallRecord) => void;
+  /** A streaming handler has set headers after they had left: without `holdHeaders` they leave at its first wait. */
+  readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
   /** Called for failures that no call can carry: bugs. */
   readonly onError?: (error: unknown) => void;
 }

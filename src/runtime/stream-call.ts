@@ -28,6 +28,8 @@ export interface StreamCallOptions {
   readonly maxMessageBytes: number;
   /** Bytes of request messages that wait for the handler. */
   readonly streamBufferBytes: number;
+  /** A handler has set response headers after they had left. */
+  readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
 }
 
 /** A request to a streaming method, as far as it is understood. */
@@ -112,6 +114,13 @@ export async function serveStream(
     writer.close();
   });
 
+  /** The headers that have left before the handler was done with them. */
+  let early: Headers | undefined;
+  const sendEarly = (): void => {
+    if (writer.closed || exchange.headSent) return;
+    early = new Headers(context.responseHeader);
+    sendHead();
+  };
   let messages: AsyncIterator<unknown> | undefined;
   const finish = (reason?: unknown): void => {
     if (writer.closed) return;
@@ -143,7 +152,7 @@ export async function serveStream(
       interceptors: options.interceptors,
       onStarted: () => {
         // What the handler sets before its first wait is in the headers, and they do not wait for its first message.
-        if (!call.headersHeld) setImmediate(() => sendHead());
+        if (!call.headersHeld) setImmediate(sendEarly);
       },
     });
     replaceAll(response.header, context.responseHeader);
@@ -156,6 +165,8 @@ export async function serveStream(
     }
     replaceAll(response.trailer, context.responseTrailer);
     finish();
+    const late = early === undefined ? [] : namesOfChanged(early, context.responseHeader);
+    if (late.length > 0) options.onLateHeaders?.(call.procedure, late);
   } catch (error) {
     context.abort(error);
     finish(error);
@@ -177,6 +188,10 @@ function toConnectError(reason: unknown): ConnectError {
   return reason instanceof ConnectError
     ? reason
     : new ConnectError("internal error", Code.Internal, undefined, undefined, reason);
+}
+
+function namesOfChanged(before: Headers, now: Headers): string[] {
+  return [...now].filter(([name, value]) => before.get(name) !== value).map(([name]) => name);
 }
 
 /** Interceptors may hand on headers of their own. */

@@ -13,11 +13,16 @@ import type { Lane } from "../support/transports.ts";
 
 const deadlineMs = 10_000;
 
-async function useGreet(lane: Lane, greet: Partial<ServiceImpl<typeof GreetService>>) {
+async function useGreet(
+  lane: Lane,
+  greet: Partial<ServiceImpl<typeof GreetService>>,
+  onLateHeaders?: (procedure: string, names: readonly string[]) => void,
+) {
   const config = resolveConfig({ port: 0 });
   const runtime = createRuntime({
     ...config,
     interceptors: [],
+    ...(onLateHeaders === undefined ? {} : { onLateHeaders }),
     routes: (router) => router.service(GreetService, greet),
   });
   const listener = await listen(runtime.handle, { ...config, tls: undefined });
@@ -92,3 +97,26 @@ for (const lane of lanes.filter(({ tls }) => !tls)) {
     });
   });
 }
+
+it("headers that were not held, and came too late, are told to whoever runs the server", async () => {
+  const called = deferred();
+  const told: unknown[] = [];
+  const [lane] = lanes;
+  if (lane === undefined) throw new Error("no lane");
+  const client = await useGreet(
+    lane,
+    {
+      async greetAll(requests, context) {
+        context.responseHeader.set("x-early", "yes");
+        called.resolve();
+        for await (const _request of requests) {
+        }
+        context.responseHeader.set("x-late", "yes");
+        return { greeting: "" };
+      },
+    },
+    (procedure, names) => told.push([procedure, names]),
+  );
+  await within(deadlineMs, "the answer", client.greetAll(afterwards(called.promise)));
+  expect(told).toEqual([["greet.v1.GreetService/GreetAll", ["x-late"]]]);
+});
