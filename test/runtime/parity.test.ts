@@ -1,0 +1,162 @@
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import fc from "fast-check";
+import { gunzipSync } from "node:zlib";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { resolveConfig } from "../../src/config.ts";
+import { listen } from "../../src/listen/listen.ts";
+import type { Listener, RequestHandler } from "../../src/listen/listen.ts";
+import { createRuntime } from "../../src/runtime/handler.ts";
+import type { Runtime } from "../../src/runtime/handler.ts";
+import { until, within } from "../support/deadline.ts";
+import { envelopesOf } from "../support/envelopes.ts";
+import { createRawClient } from "../support/raw-call.ts";
+import type { RawAnswer, RawClient } from "../support/raw-call.ts";
+import { Scripts, maxMessageBytes, rawCallOf, refusedAtOnce, scriptOf } from "./script.ts";
+import type { Manner, Script, Seen } from "./script.ts";
+
+// The same scripts, served by the runtime and by Connect's own adapter, come to the same on the wire and in
+// the handler. What is meant to differ, and is left out of the comparison or made the same:
+//
+// - `x-accel-buffering`: the runtime asks proxies not to hold messages back. `date` is the time.
+// - Bidi over HTTP/1.1: Connect refuses it, the runtime serves it in half duplex. Connect's adapter is told that
+//   the request came over HTTP/2, so that there is something to compare with.
+// - When headers leave: the runtime does not wait for the first message. A handler that sets some later says so.
+// - Headers that say that the request cannot be understood: Connect calls the handler first. See `refusedAtOnce`.
+// - A request message with the flag that ends responses: Connect drops it silently, the runtime refuses it, so that
+//   nothing is lost that the client takes for sent.
+// - A message that is too large: the runtime hands on what came before it. Whether Connect does depends on how the
+//   body was cut; here it is the first message.
+// - The end of a Connect stream and of a gRPC-Web one: Connect compresses it like a message, the runtime never does.
+
+const compressMinBytes = 1024;
+const httpVersions = ["1.1", "2"] as const;
+
+const manners = (["client", "server", "bidi"] as const).flatMap((shape) =>
+  (["connect", "grpc", "grpc-web"] as const).flatMap((protocol) =>
+    [false, true].flatMap((json) => [false, true].map((gzip): Manner => ({ shape, protocol, json, gzip }))),
+  ),
+);
+
+interface Target {
+  readonly name: string;
+  readonly listener: Listener;
+  readonly clients: Readonly<Record<"1.1" | "2", RawClient>>;
+}
+
+const scripts = new Scripts();
+let runtime: Runtime;
+let ours: Target;
+let connects: Target;
+
+async function serve(name: string, handler: RequestHandler): Promise<Target> {
+  const listener = await listen(handler, { ...resolveConfig({ port: 0 }), tls: undefined });
+  const clients = { "1.1": createRawClient(listener.url, "1.1"), "2": createRawClient(listener.url, "2") };
+  return { name, listener, clients };
+}
+
+beforeAll(async () => {
+  const config = { ...resolveConfig({ compressStreams: true }), maxMessageBytes, compressMinBytes };
+  runtime = createRuntime({ ...config, interceptors: [], routes: scripts.routes });
+  ours = await serve("Sluice", runtime.handle);
+  const adapter = connectNodeAdapter({
+    routes: scripts.routes,
+    readMaxBytes: maxMessageBytes,
+    compressMinBytes,
+  });
+  connects = await serve("Connect", (req, res) => {
+    if (req.httpVersionMajor === 1) Object.defineProperty(req, "httpVersion", { value: "2.0" });
+    adapter(req, res);
+  });
+});
+
+afterAll(async () => {
+  for (const { clients, listener } of [ours, connects]) {
+    for (const client of Object.values(clients)) client.close();
+    await listener.close();
+  }
+});
+
+/** What both servers must agree on. */
+interface Outcome {
+  readonly status: number;
+  readonly headers: Record<string, unknown>;
+  readonly trailers: Record<string, unknown>;
+  /** Flags and text; that of an end is parsed. */
+  readonly messages: readonly unknown[];
+  readonly complete: boolean;
+  readonly names: readonly string[];
+  readonly error: string | undefined;
+}
+
+const endFlag = { connect: 0x02, grpc: undefined, "grpc-web": 0x80 } as const;
+
+function messagesOf({ protocol }: Manner, body: Buffer): unknown[] {
+  const { envelopes, rest } = envelopesOf(body);
+  expect(rest).toBe(0);
+  return envelopes.map(({ flags, payload }) => {
+    const plain = (flags & 1) === 1 ? gunzipSync(payload) : payload;
+    const end = endFlag[protocol];
+    if (end === undefined || (flags & end) === 0) return { flags, payload: plain.toString("latin1") };
+    const text = plain.toString();
+    return protocol === "connect" ? { end: JSON.parse(text) as unknown } : { end: text.split("\r\n").sort() };
+  });
+}
+
+function outcomeOf(manner: Manner, { status, headers, trailers, body, complete }: RawAnswer, seen: Seen): Outcome {
+  const { date: _date, "x-accel-buffering": _buffering, ...rest } = headers;
+  return {
+    status,
+    headers: { ...rest },
+    trailers: { ...trailers },
+    messages: messagesOf(manner, body),
+    complete,
+    names: seen.names,
+    error: seen.error,
+  };
+}
+
+async function perform(
+  target: Target,
+  manner: Manner,
+  httpVersion: "1.1" | "2",
+  script: Script,
+  resetAfter?: number,
+): Promise<{ answer: RawAnswer; seen: Seen }> {
+  const { id, seen } = scripts.add(script);
+  const call = rawCallOf(manner, script, id);
+  const answered = target.clients[httpVersion].call(resetAfter === undefined ? call : { ...call, resetAfter });
+  const answer = await within(8_000, `${target.name}'s answer over HTTP/${httpVersion}`, answered);
+  return { answer, seen };
+}
+
+function nameOf({ shape, protocol, json, gzip }: Manner): string {
+  return `${shape}, ${protocol}, ${json ? "JSON" : "binary"}, ${gzip ? "gzip" : "identity"}`;
+}
+
+describe("a streaming call comes to the same as with Connect's own adapter", () => {
+  for (const manner of manners) {
+    it(nameOf(manner), { timeout: 120_000 }, async () => {
+      await fc.assert(
+        fc.asyncProperty(fc.constantFrom(...httpVersions), scriptOf(manner.shape), async (httpVersion, script) => {
+          // Two at once on the runtime, because its calls share the memory that they write.
+          const [expected, ...actual] = await Promise.all(
+            [connects, ours, ours].map((target) => perform(target, manner, httpVersion, script)),
+          );
+          if (expected === undefined) throw new Error("there is no outcome");
+          for (const { answer, seen } of actual) {
+            if (refusedAtOnce(script)) {
+              expect(seen.error).toBeUndefined();
+              delete expected.seen.error;
+            }
+            expect(outcomeOf(manner, answer, seen)).toEqual(outcomeOf(manner, expected.answer, expected.seen));
+          }
+        }),
+        {
+          numRuns: Number(process.env["PARITY_RUNS"] ?? 20),
+          interruptAfterTimeLimit: 15_000,
+          markInterruptAsFailure: true,
+        },
+      );
+    });
+  }
+});
