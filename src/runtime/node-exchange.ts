@@ -1,4 +1,4 @@
-import type { OutgoingHttpHeaders } from "node:http";
+import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
 import { constants } from "node:http2";
 import type { Readable, Writable } from "node:stream";
 import { TLSSocket } from "node:tls";
@@ -127,20 +127,34 @@ export class NodeExchange implements HttpExchange {
       res.end();
       return;
     }
+    this.#endBeforeRequest(res, req);
+  }
+
+  /** Over HTTP/1.1. */
+  #endBeforeRequest(res: ServerResponse, req: NodeRequest): void {
     const { socket } = req;
+    const close = socket.destroySoon.bind(socket);
+    let closing = false;
     // What is still arriving is read for a while: closing at once would reset the connection, and the reset
     // can overtake the answer (RFC 9112, section 9.6). A client that goes on sending is cut off then.
-    res.end(() => {
-      if (req.complete) return;
+    // Node closes a connection that is not kept as soon as the answer is written: till then only this side ends.
+    socket.destroySoon = () => {
+      closing = true;
+      socket.end();
+    };
+    res.once("close", () => {
+      socket.destroySoon = close;
+      const done = (): void => {
+        clearTimeout(timer);
+        if (closing || !req.complete) close();
+      };
       this.#source.removeAllListeners("data");
       this.#source.resume();
-      const timer = setTimeout(() => {
-        if (!req.complete) socket.destroy();
-      }, lingerMs).unref();
-      req.once("close", () => {
-        clearTimeout(timer);
-      });
+      const timer = setTimeout(done, lingerMs).unref();
+      if (req.complete) done();
+      else req.once("close", done);
     });
+    res.end();
   }
 
   reset(): void {

@@ -1,5 +1,5 @@
 import { Agent, request as httpRequest } from "node:http";
-import type { ClientRequest, IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { connect, constants } from "node:http2";
 import type { ClientHttp2Session } from "node:http2";
 import type { Readable, Writable } from "node:stream";
@@ -72,11 +72,13 @@ function http2Client(url: string): RawClient {
 }
 
 function http1Client(url: string): RawClient {
-  // Each call has a connection of its own: one that is kept may be closed just as it is used again.
-  const agent = new Agent({ keepAlive: false });
+  const agents = new Set<Agent>();
   return {
     async call(call) {
-      const request: ClientRequest = httpRequest(new URL(call.path, url), {
+      // A connection of its own, which the server may keep, but which is not used again: it may be closed just then.
+      const agent = new Agent({ keepAlive: true });
+      agents.add(agent);
+      const request = httpRequest(new URL(call.path, url), {
         agent,
         method: call.method ?? "POST",
         headers: call.headers,
@@ -88,19 +90,24 @@ function http1Client(url: string): RawClient {
         });
       });
       response.catch(() => undefined);
-      return converse(
-        call,
-        request,
-        response,
-        () => request.destroy(),
-        (body, complete, from) => {
-          const { statusCode, headers, trailers } = (from ?? {}) as Partial<IncomingMessage>;
-          return { status: statusCode ?? 0, headers: headers ?? {}, trailers: trailers ?? {}, body, complete };
-        },
-      );
+      try {
+        return await converse(
+          call,
+          request,
+          response,
+          () => request.destroy(),
+          (body, complete, from) => {
+            const { statusCode = 0, headers = {}, trailers = {} } = (from ?? {}) as Partial<IncomingMessage>;
+            return { status: statusCode, headers, trailers, body, complete };
+          },
+        );
+      } finally {
+        agent.destroy();
+        agents.delete(agent);
+      }
     },
     close() {
-      agent.destroy();
+      for (const agent of agents) agent.destroy();
     },
   };
 }
