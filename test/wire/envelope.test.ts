@@ -35,11 +35,19 @@ function pattern(length: number, fill: number): Uint8Array {
   return Uint8Array.from({ length }, (_, i) => fill + i * 7);
 }
 
+function parserOf(maxMessageBytes: number, allocate?: (size: number) => Uint8Array<ArrayBuffer>): EnvelopeParser {
+  return new EnvelopeParser({
+    maxMessageBytes,
+    truncated: Code.InvalidArgument,
+    ...(allocate === undefined ? {} : { allocate }),
+  });
+}
+
 function bodyOf(envelopes: readonly Envelope[]): Uint8Array {
   return Buffer.concat(envelopes.map(({ flags, payload }) => envelopeOf(payload, flags)));
 }
 
-function parse(chunks: Iterable<Uint8Array>, parser = new EnvelopeParser(limit)): Envelope[] {
+function parse(chunks: Iterable<Uint8Array>, parser = parserOf(limit)): Envelope[] {
   const taken: Envelope[] = [];
   // A copy, because a payload may be a view, and a view must be right when it is given and not only later.
   for (const chunk of chunks)
@@ -63,7 +71,7 @@ describe("the parser of envelopes", () => {
   it("takes the same envelopes out of a body however it is cut", () => {
     fc.assert(
       fc.property(fc.array(envelope, { maxLength: 12 }), cuts, (envelopes, lengths) => {
-        const parser = new EnvelopeParser(limit, (n) => new Uint8Array(n).fill(0xee));
+        const parser = parserOf(limit, (n) => new Uint8Array(n).fill(0xee));
         expect(parse(cut(bodyOf(envelopes), lengths), parser)).toEqual(envelopes);
         expect(parser.pendingBytes).toBe(0);
         parser.end();
@@ -74,7 +82,7 @@ describe("the parser of envelopes", () => {
 
   it("gives every whole envelope of a chunk before it returns, as views of the chunk", () => {
     const chunk = bodyOf([1, 2, 3].map((n) => ({ flags: n, payload: pattern(n * 1000, n) })));
-    const parser = new EnvelopeParser(limit, () => {
+    const parser = parserOf(limit, () => {
       throw new Error("it allocates");
     });
     const buffers: unknown[] = [];
@@ -85,7 +93,7 @@ describe("the parser of envelopes", () => {
   it("keeps nothing of a chunk that its owner writes again", () => {
     const envelopes = [0, 1, 700, 5000, 70_000].map((length) => ({ flags: 0, payload: pattern(length, 9) }));
     const taken: Envelope[] = [];
-    const parser = new EnvelopeParser(limit);
+    const parser = parserOf(limit);
     for (const chunk of cut(bodyOf(envelopes), [333])) {
       const own = chunk.slice();
       parser.push(own, (flags, payload) => taken.push({ flags, payload: new Uint8Array(payload) }));
@@ -101,7 +109,7 @@ describe("the parser of envelopes", () => {
         const kept = body.subarray(0, at % body.byteLength);
         let begin = 0;
         const whole = envelopes.filter(({ payload }) => (begin += 5 + payload.byteLength) <= kept.byteLength);
-        const parser = new EnvelopeParser(limit);
+        const parser = parserOf(limit);
         expect(parse(cut(kept, lengths), parser)).toEqual(whole);
         const boundary = bodyOf(whole).byteLength === kept.byteLength;
         expect(parser.pendingBytes > 0).toBe(!boundary);
@@ -126,7 +134,7 @@ describe("the parser of envelopes", () => {
       const body = Buffer.concat([bodyOf([before]), prefix]);
       for (const lengths of [[1], [4], [1006], [body.byteLength]]) {
         let allocated = 0;
-        const parser = new EnvelopeParser(1000, (n) => {
+        const parser = parserOf(1000, (n) => {
           allocated += n;
           return new Uint8Array(n);
         });
@@ -149,7 +157,7 @@ describe("the parser of envelopes", () => {
 
   it("takes a message of exactly the limit", () => {
     const envelopes = [{ flags: 0, payload: pattern(1000, 1) }];
-    expect(parse([bodyOf(envelopes)], new EnvelopeParser(1000))).toEqual(envelopes);
+    expect(parse([bodyOf(envelopes)], parserOf(1000))).toEqual(envelopes);
   });
 
   it("allocates in proportion to what has arrived, whatever the length prefix promises", () => {
@@ -159,7 +167,7 @@ describe("the parser of envelopes", () => {
         body.writeUInt32BE(promised, 1);
         let largest = 0;
         let total = 0;
-        const parser = new EnvelopeParser(0xffffffff, (n) => {
+        const parser = parserOf(0xffffffff, (n) => {
           largest = Math.max(largest, n);
           total += n;
           return new Uint8Array(n);
@@ -186,7 +194,7 @@ describe("the parser of envelopes", () => {
       return new Uint8Array(n);
     };
     for (const lengths of [[1], [5], [3, 2]]) {
-      const parser = new EnvelopeParser(0xffffffff, allocate);
+      const parser = parserOf(0xffffffff, allocate);
       for (const chunk of cut(new Uint8Array([0, 0xff, 0xff, 0xff, 0xff]), lengths)) {
         parser.push(chunk, () => undefined);
       }
