@@ -27,6 +27,9 @@ export interface MessageReaderOptions<T> {
   readonly allocate?: (size: number) => Uint8Array<ArrayBuffer>;
 }
 
+/** What a message that waits costs besides its payload, in bytes: without it, empty ones would wait without bound. */
+const waitingBytes = 64;
+
 interface Envelope {
   readonly flags: number;
   readonly payload: Uint8Array;
@@ -99,7 +102,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
         this.#queue = [];
         this.#head = 0;
       }
-      this.#queuedBytes -= item.payload.byteLength;
+      this.#queuedBytes -= item.payload.byteLength + waitingBytes;
       if (this.#paused && this.#queuedBytes <= this.#options.maxQueuedBytes / 2) this.#letFlow();
       if ((item.flags & compressedFlag) !== 0) return this.#inflate(item.flags, item.payload);
       try {
@@ -140,7 +143,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
     const waiter = this.#waiters.shift();
     if (waiter === undefined) {
       this.#queue.push({ flags, payload });
-      this.#queuedBytes += payload.byteLength;
+      this.#queuedBytes += payload.byteLength + waitingBytes;
     } else if ((flags & compressedFlag) !== 0) {
       waiter.resolve(this.#inflate(flags, payload));
     } else {
