@@ -128,8 +128,9 @@ async function sendGarbage(url: string, next: Random): Promise<void> {
     head.writeUInt32BE(Math.floor(next() * 6), 5);
     socket.write(Buffer.concat([head, payload]));
   }
-  if (next() < 0.5) socket.end();
-  else if (next() < 0.5) socket.resetAndDestroy();
+  const leave = pick(next, ["end", "end", "reset", "stay"]);
+  if (leave === "end") socket.end();
+  if (leave === "reset") socket.resetAndDestroy();
   await within(20_000, "the end of a connection with garbage", closed);
 }
 
@@ -138,7 +139,13 @@ describe("whatever is sent", () => {
     console.log(`SLUICE_TEST_SEED=${seed}`);
     // A connection that speaks HTTP/2 and then nothing is pinged, and closed.
     const limits = ["unary-timeout", "stream-timeout", "header-timeout", "keepalive-interval", "keepalive-timeout"];
-    const server = await startServerProcess(["--store", "memory", "--admin-port", "0", ...limits.flatMap((name) => [`--${name}`, "2s"])]);
+    const server = await startServerProcess([
+      "--store",
+      "memory",
+      "--admin-port",
+      "0",
+      ...limits.flatMap((name) => [`--${name}`, "2s"]),
+    ]);
     const ended = { with: undefined as number | string | undefined };
     void server.exited.then((code) => (ended.with = code));
     const clients = [createRawClient(server.url, "1.1"), createRawClient(server.url, "2")] as const;

@@ -1,6 +1,6 @@
 import { create, toBinary, toJsonString } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
-import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
+import type { ConnectRouter, HandlerContext, Code } from "@connectrpc/connect";
 import fc from "fast-check";
 import { gzipSync } from "node:zlib";
 import { GreetAllRequestSchema, GreetRequestSchema, GreetService } from "../../gen/greet/v1/greet_pb.ts";
@@ -52,7 +52,7 @@ export interface Script {
 /** What the handler saw. */
 export interface Seen {
   readonly names: string[];
-  error?: string;
+  error?: string | undefined;
 }
 
 /** More than any message of a script that is not meant to be too large. */

@@ -123,14 +123,14 @@ async function converse(
   sink.on("error", () => undefined);
   const chunks: Buffer[] = [];
   let received = 0;
-  let over = false;
+  const state = { over: false };
   const sending = (async () => {
     for (const part of call.body) {
-      if (over || sink.destroyed) return;
+      if (state.over || sink.destroyed) return;
       if (typeof part === "number") for (let i = 0; i < part; i++) await turn();
       else sink.write(part);
     }
-    if (!over) sink.end();
+    if (!state.over) sink.end();
   })();
   if (call.resetAfter === 0) {
     await sending;
@@ -164,7 +164,7 @@ async function converse(
       }
     })(),
   );
-  over = true;
+  state.over = true;
   await sending;
   return answerOf(Buffer.concat(chunks), complete, from);
 }

@@ -27,6 +27,8 @@ export interface ServerProcess {
    * collection. Garbage that nobody has collected yet is not held. Needs `inspect`.
    */
   heldMemory(): Promise<number>;
+  /** What keeps the process's event loop alive, by kind, as Node names them. Needs `inspect`. */
+  resources(): Promise<string[]>;
 }
 
 /** Starts `sluice serve` on a free port; killed, and its temporary data removed, at the end of the test. */
@@ -89,15 +91,22 @@ export async function startServerProcess(
       return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
     },
     async heldMemory() {
-      const inspector = /Debugger listening on (ws:\S+)/.exec(log)?.[1];
-      if (inspector === undefined) throw new Error(`no inspector in the log: ${log}`);
-      return within(20_000, "the process's memory", askMemory(inspector));
+      // Twice, because what has a finalizer goes only in the second.
+      const collect = ["HeapProfiler.collectGarbage", "HeapProfiler.collectGarbage"];
+      const expression = "(({ heapUsed, external }) => heapUsed + external)(process.memoryUsage())";
+      return (await within(20_000, "the process's memory", inspect(log, expression, collect))) as number;
+    },
+    async resources() {
+      const asked = inspect(log, "process.getActiveResourcesInfo()");
+      return (await within(20_000, "the process's resources", asked)) as string[];
     },
   };
 }
 
-/** Collects garbage and measures, over the Chrome DevTools Protocol. */
-async function askMemory(inspector: string): Promise<number> {
+/** What the expression is in the process, over the Chrome DevTools Protocol, after the methods. */
+async function inspect(log: string, expression: string, methods: readonly string[] = []): Promise<unknown> {
+  const inspector = /Debugger listening on (ws:\S+)/.exec(log)?.[1];
+  if (inspector === undefined) throw new Error(`no inspector in the log: ${log}`);
   const socket = new WebSocket(inspector);
   await once(socket, "open");
   try {
@@ -109,12 +118,9 @@ async function askMemory(inspector: string): Promise<number> {
       const [event] = (await reply) as [MessageEvent<string>];
       return (JSON.parse(event.data) as { result: unknown }).result;
     };
-    // Twice, because what has a finalizer goes only in the second.
-    await ask("HeapProfiler.collectGarbage", {});
-    await ask("HeapProfiler.collectGarbage", {});
-    const expression = "(({ heapUsed, external }) => heapUsed + external)(process.memoryUsage())";
-    const { result } = (await ask("Runtime.evaluate", { expression })) as { result: { value: number } };
-    return result.value;
+    for (const method of methods) await ask(method, {});
+    const answer = await ask("Runtime.evaluate", { expression, returnByValue: true });
+    return (answer as { result: { value: unknown } }).result.value;
   } finally {
     socket.close();
   }
