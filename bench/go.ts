@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { buildDir } from "./contenders.ts";
@@ -16,6 +17,8 @@ export async function goVersion(): Promise<string | undefined> {
 
 /** Builds the load client and Go's servers. The first time takes a minute, and fetches modules. */
 export async function buildGo(): Promise<void> {
+  // Go takes a name that is no directory for that of one program.
+  await mkdir(buildDir, { recursive: true });
   await run("go", ["build", "-o", buildDir, "./load", "./dataload", "./grpcserver", "./connectserver"], {
     cwd: join(import.meta.dirname, "go"),
     timeout: 600_000,

@@ -1,5 +1,6 @@
 import type { OutgoingHttpHeaders, ServerResponse } from "node:http";
 import { constants } from "node:http2";
+import type { ServerHttp2Stream } from "node:http2";
 import type { Readable, Writable } from "node:stream";
 import { TLSSocket } from "node:tls";
 import { writePieces } from "../wire/node-platform.ts";
@@ -29,6 +30,7 @@ export class NodeExchange implements HttpExchange {
     this.connection = isHttp2(req) ? req.stream.session : req.socket;
     this.#source = isHttp2(req) ? req.stream : req;
     this.#sink = isHttp2Response(res) ? res.stream : res;
+    if (isHttp2Response(res)) closeWithPeer(res.stream);
     // An error of the socket shows as "close" too; without a listener it would end the process.
     res.on("error", () => undefined);
     req.on("error", () => undefined);
@@ -167,6 +169,21 @@ export class NodeExchange implements HttpExchange {
       listener(this.#res.writableFinished);
     });
   }
+}
+
+/**
+ * Sees that a stream that its peer has reset is over. With the code NO_ERROR Node
+ * waits until the response has been written, which then never comes.
+ */
+function closeWithPeer(stream: ServerHttp2Stream): void {
+  const destroy = (): void => {
+    if (stream.closed && !stream.destroyed) stream.destroy();
+  };
+  stream.on("aborted", destroy);
+  // While the response was being ended there is no "aborted".
+  stream.on("end", destroy);
+  // The reset may have come with the headers. Whoever serves the call hears of it as of any other end.
+  setImmediate(destroy);
 }
 
 function headersOf(req: NodeRequest): Headers {
