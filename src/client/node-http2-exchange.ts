@@ -35,6 +35,8 @@ export function createHttp2Exchanges(
   const session: ClientSessionOptions | SecureClientSessionOptions = {
     ...options.tls,
     settings: { initialWindowSize: options.streamWindow, enablePush: false },
+    // In MB. With Node's 10 some slow streams would keep the others of the connection from being opened.
+    maxSessionMemory: 1000,
   };
   const sessions = new Http2SessionManager(url, options, session);
   const widened = new WeakSet<ClientHttp2Session>();

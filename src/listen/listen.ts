@@ -229,6 +229,8 @@ function http2Options(options: ListenOptions) {
       enablePush: false,
     },
     maxHeaderListPairs: 200,
+    // In MB. Node's 10 would let some slow readers keep the others of their connection out; each holds 1 MB at most.
+    maxSessionMemory: Math.max(10, options.maxStreamsPerConnection),
   };
 }
 

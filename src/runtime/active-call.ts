@@ -7,6 +7,9 @@ const farewellMs = 1000;
 /** The longest delay that a Node timer takes, in milliseconds (2^31 - 1). */
 export const maxTimerMs = 2_147_483_647;
 
+/** Made once: an error takes longer to make than most of what a small call needs. */
+const isOver = new ConnectError("the call is over", Code.Canceled);
+
 export interface CallLimits {
   /** Longest duration in milliseconds. */
   readonly timeoutMs: number;
@@ -35,6 +38,7 @@ export class ActiveCall implements Call {
   readonly #listeners = new Set<() => void>();
   readonly #reset: () => void;
   readonly #timers = new Set<NodeJS.Timeout>();
+  #expiresAt: number | undefined;
   #touched = false;
   #closed = false;
 
@@ -87,6 +91,24 @@ export class ActiveCall implements Call {
     };
   }
 
+  /** The client's own deadline, in milliseconds from now. */
+  expireAfter(ms: number): void {
+    this.#expiresAt = performance.now() + ms;
+    this.#after(ms, () => {
+      this.end(new ConnectError("the operation timed out", Code.DeadlineExceeded));
+    });
+  }
+
+  /** Milliseconds until the client's own deadline, if it has one. */
+  get leftMs(): number | undefined {
+    return this.#expiresAt === undefined ? undefined : this.#expiresAt - performance.now();
+  }
+
+  /** The handler is done: what it has started need not go on. */
+  settle(reason: Error = isOver): void {
+    if (!this.signal.aborted) this.#controller.abort(reason);
+  }
+
   /** Some byte has passed. */
   touch(): void {
     this.#touched = true;
@@ -98,7 +120,7 @@ export class ActiveCall implements Call {
     this.#closed = true;
     for (const timer of this.#timers) clearTimeout(timer);
     if (reason !== undefined) this.error ??= reason;
-    if (!this.signal.aborted) this.#controller.abort(reason);
+    this.settle(reason);
     for (const listener of [...this.#listeners]) listener();
     this.#listeners.clear();
   }

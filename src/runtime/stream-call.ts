@@ -1,5 +1,5 @@
 import type { Message } from "@bufbuild/protobuf";
-import { Code, ConnectError, createHandlerContext } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import { compressionNegotiate } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
@@ -7,7 +7,6 @@ import { onAbort } from "../async/signals.ts";
 import type { ByteSink } from "../wire/byte-sink.ts";
 import { MessageReader } from "../wire/message-reader.ts";
 import { MessageWriter } from "../wire/message-writer.ts";
-import { maxTimerMs } from "./active-call.ts";
 import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { invoke } from "./invoke.ts";
@@ -56,20 +55,8 @@ export async function serveStream(
     header.get(protocol.acceptEncodingHeader),
     protocol.acceptEncodingHeader,
   );
-  const context = createHandlerContext({
-    service: method.parent,
-    method,
-    requestMethod: exchange.method,
-    protocolName: protocol.name,
-    // A later deadline than a timer can wait for is left to the call's own.
-    ...(timeout.timeoutMs === undefined ? {} : { timeoutMs: Math.min(timeout.timeoutMs, maxTimerMs) }),
-    requestSignal: call.signal,
-    requestHeader: header,
-    url: exchange.url,
-    responseHeader: { "content-type": protocol.contentType(binary) },
-    responseTrailer: protocol.trailer,
-    contextValues,
-  });
+  const context = contextOf(exchange, call, method, protocol, contextValues);
+  context.responseHeader.set("content-type", protocol.contentType(binary));
   const compressResponse = options.compressStreams ? compression.response : null;
   if (compressResponse !== null) context.responseHeader.set(protocol.encodingHeader, compressResponse.name);
   // Asks nginx and its kin not to hold messages back.
@@ -114,12 +101,16 @@ export async function serveStream(
     writer.close();
   });
 
-  /** The headers that have left before the handler was done with them. */
-  let early: Headers | undefined;
+  /** The names of the headers that have left before the handler was done with them. */
+  let early: ReadonlySet<string> | undefined;
   const sendEarly = (): void => {
     if (writer.closed || exchange.headSent) return;
-    early = new Headers(context.responseHeader);
+    if (options.onLateHeaders !== undefined) early = new Set(context.responseHeader.keys());
     sendHead();
+  };
+  const tellLate = (sent: typeof early): void => {
+    const late = sent === undefined ? [] : [...context.responseHeader.keys()].filter((name) => !sent.has(name));
+    if (late.length > 0) options.onLateHeaders?.(call.procedure, late);
   };
   let messages: AsyncIterator<unknown> | undefined;
   const finish = (reason?: unknown): void => {
@@ -131,7 +122,7 @@ export async function serveStream(
     writer.end(envelope);
     exchange.end(trailer);
   };
-  const leave = onAbort(context.signal, (reason) => {
+  const leave = onAbort(call.signal, (reason) => {
     requests.fail(reason, true);
     // The handler hears of it first, and may have something to say; then the peer is told, whatever the handler does.
     setImmediate(() => {
@@ -144,6 +135,7 @@ export async function serveStream(
     await options.requestGate(context);
     if (compression.error !== undefined) throw compression.error;
     if (timeout.error !== undefined) throw timeout.error;
+    if (timeout.timeoutMs !== undefined) call.expireAfter(timeout.timeoutMs);
     exchange.receive(requests);
     const response = await invoke({
       spec: route.spec,
@@ -165,14 +157,12 @@ export async function serveStream(
     }
     replaceAll(response.trailer, context.responseTrailer);
     finish();
-    const late = early === undefined ? [] : namesOfChanged(early, context.responseHeader);
-    if (late.length > 0) options.onLateHeaders?.(call.procedure, late);
+    tellLate(early);
   } catch (error) {
-    context.abort(error);
     finish(error);
   } finally {
     leave();
-    context.abort();
+    call.settle();
     // Runs the handler's `finally` if it was left early; not awaited, because a handler may be slow to let go.
     messages?.return?.().catch(() => undefined);
     requests.return().catch(() => undefined);
@@ -190,8 +180,27 @@ function toConnectError(reason: unknown): ConnectError {
     : new ConnectError("internal error", Code.Internal, undefined, undefined, reason);
 }
 
-function namesOfChanged(before: Headers, now: Headers): string[] {
-  return [...now].filter(([name, value]) => before.get(name) !== value).map(([name]) => name);
+/** What the handler gets. Connect makes it with two more signals and copies of the headers, which nobody needs here. */
+function contextOf(
+  exchange: HttpExchange,
+  call: ActiveCall,
+  method: StreamingRoute["spec"]["method"],
+  protocol: StreamProtocol,
+  values: ContextValues,
+): HandlerContext {
+  return {
+    service: method.parent,
+    method,
+    requestMethod: exchange.method,
+    url: exchange.url,
+    protocolName: protocol.name,
+    signal: call.signal,
+    timeoutMs: () => call.leftMs,
+    requestHeader: exchange.header,
+    responseHeader: new Headers(),
+    responseTrailer: new Headers(protocol.trailer),
+    values,
+  };
 }
 
 /** Interceptors may hand on headers of their own. */

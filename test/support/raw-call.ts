@@ -158,6 +158,8 @@ async function converse(
           stream.once("close", () => {
             resolve(false);
           });
+          // It may have been over before anybody listened.
+          if (stream.destroyed) resolve(false);
         });
       } catch {
         return false;
