@@ -13,8 +13,8 @@ import { NodeExchange } from "./node-exchange.ts";
 import type { NodeRequest, NodeResponse } from "./node-types.ts";
 import { collectRoutes } from "./routes.ts";
 import type { Route } from "./routes.ts";
-import { serveStream } from "./stream-call.ts";
-import { streamProtocolOf } from "./stream-protocols.ts";
+import { serveEnveloped } from "./enveloped-call.ts";
+import { framingOf } from "./enveloped-protocols.ts";
 import { serveUniversal } from "./universal-call.ts";
 import { answerUnknownPath } from "./unknown-path.ts";
 
@@ -110,7 +110,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     requestGate,
   });
   const sink = new ByteSink(allocateUncleared);
-  const streamOptions = { ...options, acceptCompression, requestGate, sink };
+  const envelopeOptions = { ...options, acceptCompression, requestGate, sink };
 
   function serve(exchange: HttpExchange): void {
     const route = routes.get(exchange.path);
@@ -124,7 +124,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     });
   }
 
-  async function answer({ handler, streaming }: Route, exchange: HttpExchange): Promise<void> {
+  async function answer({ handler, enveloped }: Route, exchange: HttpExchange): Promise<void> {
     const contextValues = createContextValues();
     const shape = shapes[handler.method.methodKind];
     const contentType = exchange.header.get("content-type");
@@ -173,9 +173,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         values: contextValues,
       });
     });
-    const stream = exchange.method === "POST" ? streamProtocolOf(contentType) : undefined;
-    if (streaming !== undefined && stream !== undefined) {
-      await serveStream({ route: streaming, ...stream, contextValues }, exchange, call, streamOptions);
+    const framing = exchange.method === "POST" ? framingOf(contentType, shape) : undefined;
+    if (enveloped !== undefined && framing !== undefined) {
+      await serveEnveloped({ route: enveloped, ...framing, contextValues }, exchange, call, envelopeOptions);
       return;
     }
     if (shape !== "unary" && !options.compressStreams) {

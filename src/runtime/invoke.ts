@@ -1,14 +1,27 @@
 import { create } from "@bufbuild/protobuf";
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { HandlerContext, Interceptor, StreamRequest, StreamResponse, UnaryRequest } from "@connectrpc/connect";
-import type { StreamingSpec } from "./routes.ts";
+import type {
+  HandlerContext,
+  Interceptor,
+  MethodImplSpec,
+  StreamRequest,
+  StreamResponse,
+  UnaryRequest,
+  UnaryResponse,
+} from "@connectrpc/connect";
+
+type UnarySpec = Extract<MethodImplSpec, { kind: "unary" }>;
+type StreamingSpec = Exclude<MethodImplSpec, UnarySpec>;
 
 /** What the interceptors are given, and what they hand on. */
-type Next = (req: UnaryRequest | StreamRequest) => Promise<StreamResponse>;
+type Next<Req, Res> = (req: Req) => Promise<Res>;
+
+/** What a call is answered with. */
+export type Responses = Pick<StreamResponse, "header" | "trailer"> & { readonly message: AsyncIterable<unknown> };
 
 export interface Invocation {
-  readonly spec: StreamingSpec;
+  readonly spec: MethodImplSpec;
   readonly context: HandlerContext;
   readonly input: AsyncIterable<unknown>;
   readonly interceptors: readonly Interceptor[];
@@ -16,39 +29,70 @@ export interface Invocation {
   readonly onStarted: () => void;
 }
 
-/** Calls the handler of a streaming method, through the interceptors. */
-export async function invoke(invocation: Invocation): Promise<StreamResponse> {
-  const { spec, context, input, interceptors, onStarted } = invocation;
+/** Calls the handler of a method, through the interceptors. */
+export function invoke(invocation: Invocation): Promise<Responses> {
+  const { spec } = invocation;
+  return spec.kind === "unary" ? invokeUnary(spec, invocation) : invokeStream(spec, invocation);
+}
+
+async function invokeUnary(spec: UnarySpec, { context, input, interceptors }: Invocation): Promise<Responses> {
   const { method } = spec;
-  const innermost: Next = async (req) => {
-    const handlerContext: HandlerContext = {
-      ...context,
-      service: req.service,
-      requestHeader: req.header,
-      signal: req.signal,
-      values: req.contextValues,
-    };
-    return {
+  const message = (await single(input, "unary")) as UnaryRequest["message"];
+  const innermost: Next<UnaryRequest, UnaryResponse> = async (req) => ({
+    stream: false,
+    service: method.parent,
+    method,
+    header: context.responseHeader,
+    trailer: context.responseTrailer,
+    message: create(method.output, await spec.impl(req.message, contextFor(req, context))),
+  });
+  const response = await through(interceptors, innermost)({ stream: false, message, method, ...common(spec, context) });
+  return { header: response.header, trailer: response.trailer, message: one(response.message) };
+}
+
+function invokeStream(spec: StreamingSpec, invocation: Invocation): Promise<Responses> {
+  const { context, input, interceptors, onStarted } = invocation;
+  const { method } = spec;
+  const innermost: Next<StreamRequest, StreamResponse> = async (req) =>
+    ({
       stream: true,
       service: method.parent,
       method,
       header: context.responseHeader,
       trailer: context.responseTrailer,
-      message: await responses(spec, req.message as AsyncIterable<never>, handlerContext, onStarted),
-    } as StreamResponse;
-  };
-  const chain = interceptors.reduceRight((next, interceptor) => interceptor(next as never) as Next, innermost);
-  return chain({
-    stream: true,
-    service: method.parent,
-    method,
+      message: await responses(spec, req.message as AsyncIterable<never>, contextFor(req, context), onStarted),
+    }) as StreamResponse;
+  const request = { stream: true, message: input, method, ...common(spec, context) } as StreamRequest;
+  return through(interceptors, innermost)(request);
+}
+
+function through<Req, Res>(interceptors: readonly Interceptor[], innermost: Next<Req, Res>): Next<Req, Res> {
+  return interceptors.reduceRight(
+    (next, interceptor) => interceptor(next as never) as unknown as Next<Req, Res>,
+    innermost,
+  );
+}
+
+function common(spec: MethodImplSpec, context: HandlerContext) {
+  return {
+    service: spec.method.parent,
     requestMethod: context.requestMethod,
     url: context.url,
     signal: context.signal,
     header: context.requestHeader,
     contextValues: context.values,
-    message: input,
-  } as StreamRequest);
+  };
+}
+
+/** What the handler gets, after the interceptors. */
+function contextFor(req: UnaryRequest | StreamRequest, context: HandlerContext): HandlerContext {
+  return {
+    ...context,
+    service: req.service,
+    requestHeader: req.header,
+    signal: req.signal,
+    values: req.contextValues,
+  };
 }
 
 async function responses(
@@ -60,7 +104,7 @@ async function responses(
   const { output } = spec.method;
   switch (spec.kind) {
     case "server_streaming":
-      return complete(output, spec.impl(await single(input), context), onStarted);
+      return complete(output, spec.impl(await single(input, "server-streaming"), context), onStarted);
     case "bidi_streaming":
       return complete(output, spec.impl(input, context), onStarted);
     case "client_streaming": {
@@ -71,18 +115,15 @@ async function responses(
   }
 }
 
-/** The request of a server-streaming call. */
-async function single<T>(input: AsyncIterable<T>): Promise<T> {
+/** The one request of a call. */
+async function single<T>(input: AsyncIterable<T>, kind: string): Promise<T> {
   const it = input[Symbol.asyncIterator]();
   const first = await it.next();
   if (first.done === true) {
-    throw new ConnectError("protocol error: missing input message for server-streaming method", Code.Unimplemented);
+    throw new ConnectError(`protocol error: missing input message for ${kind} method`, Code.Unimplemented);
   }
   if ((await it.next()).done !== true) {
-    throw new ConnectError(
-      "protocol error: received extra input message for server-streaming method",
-      Code.Unimplemented,
-    );
+    throw new ConnectError(`protocol error: received extra input message for ${kind} method`, Code.Unimplemented);
   }
   return first.value;
 }

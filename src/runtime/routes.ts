@@ -9,17 +9,16 @@ import type { MessageEncoder } from "../wire/message-encoder.ts";
 /** A method: Connect's handler for it, and its implementation if the runtime may serve it itself. */
 export interface Route {
   readonly handler: UniversalHandler;
-  readonly streaming: StreamingRoute | undefined;
+  readonly enveloped: EnvelopedRoute | undefined;
 }
 
-export interface StreamingRoute {
-  readonly spec: StreamingSpec;
+/** What serves a method with messages in envelopes: streams, and in gRPC and gRPC-Web unary calls too. */
+export interface EnvelopedRoute {
+  readonly spec: MethodImplSpec;
   readonly codec: MethodSerializationLookup<DescMessage, DescMessage>;
   /** Encodes the binary form of responses. */
   readonly encode: MessageEncoder;
 }
-
-export type StreamingSpec = Exclude<MethodImplSpec, { kind: "unary" }>;
 
 /** What an envelope's prefix can say. */
 const writeMaxBytes = 0xffffffff;
@@ -34,11 +33,11 @@ export function collectRoutes(
   options: ConnectRouterOptions & { readonly readMaxBytes: number },
 ): ReadonlyMap<string, Route> {
   const connectRouter = createConnectRouter(options);
-  const streaming = new Map<DescMethod, StreamingRoute>();
+  const enveloped = new Map<DescMethod, EnvelopedRoute>();
   const add = (spec: MethodImplSpec, { jsonOptions, ...own }: ConnectRouterOptions = {}): void => {
-    if (spec.kind === "unary" || Object.keys(own).length > 0) return;
+    if (Object.keys(own).length > 0) return;
     const limits = { readMaxBytes: options.readMaxBytes, writeMaxBytes };
-    streaming.set(spec.method, {
+    enveloped.set(spec.method, {
       spec,
       codec: createMethodSerializationLookup(spec.method, undefined, jsonOptions, limits),
       encode: compileEncoder(spec.method.output),
@@ -60,7 +59,7 @@ export function collectRoutes(
   register(router);
   const routes = new Map<string, Route>();
   for (const handler of connectRouter.handlers) {
-    routes.set(handler.requestPath, { handler, streaming: streaming.get(handler.method) });
+    routes.set(handler.requestPath, { handler, enveloped: enveloped.get(handler.method) });
   }
   return routes;
 }

@@ -12,12 +12,12 @@ function routeWith(own?: ConnectRouterOptions) {
 }
 
 it("a service is served by the runtime, also with options for JSON", () => {
-  expect(routeWith()?.streaming).toBeDefined();
-  expect(routeWith({ jsonOptions: { registry: createRegistry(GreetRequestSchema) } })?.streaming).toBeDefined();
+  expect(routeWith()?.enveloped).toBeDefined();
+  expect(routeWith({ jsonOptions: { registry: createRegistry(GreetRequestSchema) } })?.enveloped).toBeDefined();
 });
 
 it("a service with other options is left to Connect's handlers", () => {
   const route = routeWith({ readMaxBytes: 1, jsonOptions: {} });
   expect(route?.handler.requestPath).toBe(path);
-  expect(route?.streaming).toBeUndefined();
+  expect(route?.enveloped).toBeUndefined();
 });

@@ -2,15 +2,16 @@ import type { ConnectError } from "@connectrpc/connect";
 import * as connect from "@connectrpc/connect/protocol-connect";
 import * as grpc from "@connectrpc/connect/protocol-grpc";
 import * as grpcWeb from "@connectrpc/connect/protocol-grpc-web";
+import type { Call } from "./call.ts";
 
-/** How a streaming response ends: with one more envelope, or with HTTP trailers. */
-export interface StreamEnd {
+/** How a response ends: with one more envelope, or with HTTP trailers. */
+export interface ResponseEnd {
   readonly envelope?: { readonly flags: number; readonly payload: Uint8Array };
   readonly trailer?: Headers;
 }
 
-/** What a protocol settles for a streaming call on the server, besides the envelopes that all share. */
-export interface StreamProtocol {
+/** What a protocol settles for a call on the server, besides the envelopes that all share. */
+export interface EnvelopedProtocol {
   readonly name: "connect" | "grpc" | "grpc-web";
   /** Whether the codec is binary; undefined if the content type is not one of this protocol's for streams. */
   readonly isBinary: (contentType: string | null) => boolean | undefined;
@@ -23,13 +24,13 @@ export interface StreamProtocol {
   readonly endFlag: number | undefined;
   /** What `HandlerContext.responseTrailer` holds at first. */
   readonly trailer: Readonly<Record<string, string>>;
-  readonly end: (trailer: Headers, error: ConnectError | undefined) => StreamEnd;
+  readonly end: (trailer: Headers, error: ConnectError | undefined) => ResponseEnd;
 }
 
 const endStream = connect.createEndStreamSerialization(undefined);
 const grpcWebTrailer = grpcWeb.createTrailerSerialization();
 
-const connectStreams: StreamProtocol = {
+const connectFraming: EnvelopedProtocol = {
   name: "connect",
   isBinary(contentType) {
     const type = connect.parseContentType(contentType);
@@ -50,7 +51,7 @@ const connectStreams: StreamProtocol = {
   }),
 };
 
-const grpcStreams: StreamProtocol = {
+const grpcFraming: EnvelopedProtocol = {
   name: "grpc",
   isBinary: (contentType) => grpc.parseContentType(contentType)?.binary,
   contentType: (binary) => (binary ? grpc.contentTypeProto : grpc.contentTypeJson),
@@ -63,7 +64,7 @@ const grpcStreams: StreamProtocol = {
   end: (trailer, error) => ({ trailer: error === undefined ? trailer : grpc.setTrailerStatus(trailer, error) }),
 };
 
-const grpcWebStreams: StreamProtocol = {
+const grpcWebFraming: EnvelopedProtocol = {
   name: "grpc-web",
   isBinary(contentType) {
     const type = grpcWeb.parseContentType(contentType);
@@ -85,11 +86,14 @@ const grpcWebStreams: StreamProtocol = {
   }),
 };
 
-/** The protocol of a request to a streaming method, and its codec. */
-export function streamProtocolOf(
+/** The protocol of a request, and its codec, if its messages are in envelopes. */
+export function framingOf(
   contentType: string | null,
-): { readonly protocol: StreamProtocol; readonly binary: boolean } | undefined {
-  for (const protocol of [grpcStreams, grpcWebStreams, connectStreams]) {
+  shape: Call["shape"],
+): { readonly protocol: EnvelopedProtocol; readonly binary: boolean } | undefined {
+  for (const protocol of [grpcFraming, grpcWebFraming, connectFraming]) {
+    // Connect's unary calls have content types of their own.
+    if (shape === "unary" && protocol === connectFraming) continue;
     const binary = protocol.isBinary(contentType);
     if (binary !== undefined) return { protocol, binary };
   }

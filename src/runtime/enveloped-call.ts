@@ -11,10 +11,10 @@ import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { invoke } from "./invoke.ts";
 import { allocateUncleared, turns } from "../wire/node-platform.ts";
-import type { StreamingRoute } from "./routes.ts";
-import type { StreamProtocol } from "./stream-protocols.ts";
+import type { EnvelopedRoute } from "./routes.ts";
+import type { EnvelopedProtocol } from "./enveloped-protocols.ts";
 
-export interface StreamCallOptions {
+export interface EnvelopedCallOptions {
   readonly interceptors: readonly Interceptor[];
   readonly requestGate: (context: HandlerContext) => Promise<void>;
   /** Where responses are encoded. */
@@ -31,20 +31,20 @@ export interface StreamCallOptions {
   readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
 }
 
-/** A request to a streaming method, as far as it is understood. */
-export interface StreamRequestHead {
-  readonly route: StreamingRoute;
-  readonly protocol: StreamProtocol;
+/** A request with messages in envelopes, as far as it is understood. */
+export interface EnvelopedRequest {
+  readonly route: EnvelopedRoute;
+  readonly protocol: EnvelopedProtocol;
   readonly binary: boolean;
   readonly contextValues: ContextValues;
 }
 
-/** Serves one streaming call, from the gate to the end of its response. Fails never: what goes wrong is its answer. */
-export async function serveStream(
-  { route, protocol, binary, contextValues }: StreamRequestHead,
+/** Serves one call, from the gate to the end of its response. Fails never: what goes wrong is its answer. */
+export async function serveEnveloped(
+  { route, protocol, binary, contextValues }: EnvelopedRequest,
   exchange: HttpExchange,
   call: ActiveCall,
-  options: StreamCallOptions,
+  options: EnvelopedCallOptions,
 ): Promise<void> {
   const { header } = exchange;
   const { method } = route.spec;
@@ -57,10 +57,11 @@ export async function serveStream(
   );
   const context = contextOf(exchange, call, method, protocol, contextValues);
   context.responseHeader.set("content-type", protocol.contentType(binary));
-  const compressResponse = options.compressStreams ? compression.response : null;
+  const streaming = method.methodKind !== "unary";
+  const compressResponse = !streaming || options.compressStreams ? compression.response : null;
   if (compressResponse !== null) context.responseHeader.set(protocol.encodingHeader, compressResponse.name);
   // Asks nginx and its kin not to hold messages back.
-  context.responseHeader.set("x-accel-buffering", "no");
+  if (streaming) context.responseHeader.set("x-accel-buffering", "no");
   const input = route.codec.getI(binary);
   const output = route.codec.getO(binary);
   const requests = new MessageReader({
@@ -184,8 +185,8 @@ function toConnectError(reason: unknown): ConnectError {
 function contextOf(
   exchange: HttpExchange,
   call: ActiveCall,
-  method: StreamingRoute["spec"]["method"],
-  protocol: StreamProtocol,
+  method: EnvelopedRoute["spec"]["method"],
+  protocol: EnvelopedProtocol,
   values: ContextValues,
 ): HandlerContext {
   return {
