@@ -13,6 +13,7 @@ import { createMethodSerializationLookup, createMethodUrl } from "@connectrpc/co
 import type { Compression } from "@connectrpc/connect/protocol";
 import { linkSignals, onAbort, reasonOf } from "../async/signals.ts";
 import type { ByteSink } from "../wire/byte-sink.ts";
+import { compileDecoder } from "../wire/message-decoder.ts";
 import { compileEncoder } from "../wire/message-encoder.ts";
 import type { MessageEncoder } from "../wire/message-encoder.ts";
 import { MessageReader } from "../wire/message-reader.ts";
@@ -188,10 +189,12 @@ function createCodec(method: Method, options: StreamTransportOptions): Codec {
   const lookup = createMethodSerializationLookup(method, undefined, jsonOptions, { readMaxBytes, writeMaxBytes });
   const input = lookup.getI(useBinaryFormat);
   const output = lookup.getO(useBinaryFormat);
+  const decode = useBinaryFormat ? compileDecoder(method.output) : undefined;
   return {
     serialize: (message) => input.serialize(message),
     encode: useBinaryFormat ? compileEncoder(method.input) : undefined,
-    parse: (payload) => output.parse(payload),
+    parse:
+      decode === undefined ? (payload) => output.parse(payload) : (payload) => decode(payload) ?? output.parse(payload),
   };
 }
 

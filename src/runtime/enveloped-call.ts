@@ -63,10 +63,12 @@ export async function serveEnveloped(
   // Asks nginx and its kin not to hold messages back.
   if (streaming) context.responseHeader.set("x-accel-buffering", "no");
   const input = route.codec.getI(binary);
+  const decode = binary ? route.decode : undefined;
   const output = route.codec.getO(binary);
   const requests = new MessageReader({
     source: exchange,
-    parse: (payload) => input.parse(payload),
+    parse:
+      decode === undefined ? (payload) => input.parse(payload) : (payload) => decode(payload) ?? input.parse(payload),
     compression: compression.request,
     maxMessageBytes: options.maxMessageBytes,
     maxQueuedBytes: options.streamBufferBytes,

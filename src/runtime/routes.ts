@@ -3,6 +3,8 @@ import { createConnectRouter, createMethodImplSpec, createServiceImplSpec } from
 import type { ConnectRouter, ConnectRouterOptions, MethodImplSpec } from "@connectrpc/connect";
 import { createMethodSerializationLookup } from "@connectrpc/connect/protocol";
 import type { MethodSerializationLookup, UniversalHandler } from "@connectrpc/connect/protocol";
+import { compileDecoder } from "../wire/message-decoder.ts";
+import type { MessageDecoder } from "../wire/message-decoder.ts";
 import { compileEncoder } from "../wire/message-encoder.ts";
 import type { MessageEncoder } from "../wire/message-encoder.ts";
 
@@ -16,6 +18,8 @@ export interface Route {
 export interface EnvelopedRoute {
   readonly spec: MethodImplSpec;
   readonly codec: MethodSerializationLookup<DescMessage, DescMessage>;
+  /** Decodes the binary form of requests, as far as it knows them. */
+  readonly decode: MessageDecoder | undefined;
   /** Encodes the binary form of responses. */
   readonly encode: MessageEncoder;
 }
@@ -40,6 +44,7 @@ export function collectRoutes(
     enveloped.set(spec.method, {
       spec,
       codec: createMethodSerializationLookup(spec.method, undefined, jsonOptions, limits),
+      decode: compileDecoder(spec.method.input),
       encode: compileEncoder(spec.method.output),
     });
   };

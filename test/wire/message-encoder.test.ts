@@ -14,6 +14,7 @@ import { DoubleRulesSchema, FieldRulesSchema, FloatRulesSchema } from "../../gen
 import { ExchangeRequestSchema, RecordBatchSchema, StreamSchema } from "../../gen/data/v1/data_pb.ts";
 import { ByteSink } from "../../src/wire/byte-sink.ts";
 import { compileEncoder } from "../../src/wire/message-encoder.ts";
+import { exchangeRequests, recordBatches, timestamps } from "./arbitrary-messages.ts";
 
 /** What the encoder makes of the message, after something else in the same sink; undefined if it leaves it to protobuf-es. */
 function encode(desc: DescMessage, message: Message, sink = new ByteSink()): Uint8Array | undefined {
@@ -22,57 +23,10 @@ function encode(desc: DescMessage, message: Message, sink = new ByteSink()): Uin
   return known ? sink.bytes.slice(sink.begin, sink.pos) : undefined;
 }
 
-const bytes = fc.oneof(fc.uint8Array({ maxLength: 20 }), fc.uint8Array({ minLength: 100, maxLength: 400 }));
-const text = fc.oneof(
-  fc.string({ maxLength: 200, unit: "binary" }),
-  fc.string({ maxLength: 40, unit: "grapheme-ascii" }),
-);
-const uint64 = fc.oneof(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.bigInt({ min: 0n, max: 300n }));
-const int64 = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n });
-const headers = fc.dictionary(text, text, { maxKeys: 4 });
-const record = fc.record({ headers, data: bytes });
-const timestamp = fc.record({ seconds: int64, nanos: fc.integer() });
-
 const kinds: readonly (readonly [string, DescMessage, fc.Arbitrary<object>])[] = [
-  [
-    "RecordBatch",
-    RecordBatchSchema,
-    fc.record(
-      {
-        firstSeq: uint64,
-        time: fc.option(timestamp, { nil: undefined }),
-        records: fc.array(record, { maxLength: 40 }),
-      },
-      { requiredKeys: [] },
-    ),
-  ],
-  [
-    "ExchangeRequest",
-    ExchangeRequestSchema,
-    fc.oneof(
-      fc.record({
-        message: fc.record({
-          case: fc.constant("append"),
-          value: fc.record({ records: fc.array(record), producerSeq: uint64, seal: fc.boolean(), sha256: bytes }),
-        }),
-      }),
-      fc.record({
-        message: fc.record({
-          case: fc.constant("open"),
-          value: fc.record(
-            {
-              stream: text,
-              createIfMissing: fc.boolean(),
-              expectedSeq: uint64,
-              producer: fc.record({ id: text, epoch: uint64 }),
-            },
-            { requiredKeys: [] },
-          ),
-        }),
-      }),
-    ),
-  ],
-  ["Timestamp", TimestampSchema, timestamp],
+  ["RecordBatch", RecordBatchSchema, recordBatches],
+  ["ExchangeRequest", ExchangeRequestSchema, exchangeRequests],
+  ["Timestamp", TimestampSchema, timestamps],
   [
     "DoubleRules",
     DoubleRulesSchema,
