@@ -1,0 +1,261 @@
+//! Connections to servers, and requests on them.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h3::ConnectionState;
+use h3::client::SendRequest;
+use h3::error::Code;
+use http::{Method, Request, Uri, Version};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, ConnectionError, Endpoint};
+use tokio::time::timeout;
+
+use crate::engine::{Engine, Event, Fields, lock, runtime};
+use crate::quic::{Connection, OpenStreams, Shared};
+use crate::stream::{End, Guard, Stream, fields_of, header_map, read, stopped_of, write};
+use crate::tls::{self, Identity};
+use crate::transport::{Limits, bind, endpoint_config, transport};
+
+pub struct Client {
+    engine: Arc<Engine>,
+    limits: Limits,
+    tls: Arc<QuicClientConfig>,
+    open: Mutex<HashMap<u32, Server>>,
+}
+
+/// A connection that is ready for requests.
+#[derive(Clone)]
+struct Server {
+    shared: Shared,
+    requests: SendRequest<OpenStreams, Bytes>,
+}
+
+pub struct Target {
+    pub method: String,
+    pub url: String,
+    pub fields: Fields,
+}
+
+impl Client {
+    pub fn new(
+        engine: Arc<Engine>,
+        ca: &[u8],
+        identity: Option<&Identity>,
+        limits: Limits,
+    ) -> Result<Arc<Self>, String> {
+        Ok(Arc::new(Self {
+            engine,
+            limits,
+            tls: Arc::new(tls::client(ca, identity)?),
+            open: Mutex::default(),
+        }))
+    }
+
+    /// Tries the addresses one after the other. The events tell what comes of it.
+    pub fn connect(
+        self: &Arc<Self>,
+        addresses: Vec<SocketAddr>,
+        name: String,
+    ) -> Result<u32, String> {
+        let id = self.engine.number();
+        let client = self.clone();
+        runtime()?.spawn(async move {
+            let connecting = tokio::spawn(client.clone().connection(id, addresses, name));
+            let end = connecting.await.unwrap_or_else(|_| {
+                End::Local(
+                    Code::H3_INTERNAL_ERROR.value(),
+                    "internal error".to_string(),
+                )
+            });
+            lock(&client.open).remove(&id);
+            client.engine.push(Event::ConnectionClosed {
+                connection: id,
+                end,
+            });
+        });
+        Ok(id)
+    }
+
+    /// Whether the connection takes requests: it is open, and its server has not asked to make no more.
+    pub fn usable(&self, connection: u32) -> bool {
+        lock(&self.open).get(&connection).is_some_and(|server| {
+            !server.requests.is_closing() && server.shared.conn.close_reason().is_none()
+        })
+    }
+
+    pub fn request(self: &Arc<Self>, connection: u32, target: Target) -> Result<u32, String> {
+        let stream = self.engine.add(false);
+        let id = stream.id;
+        let server = lock(&self.open).get(&connection).cloned();
+        let opening = self.limits.header_timeout;
+        runtime()?.spawn(async move {
+            let guard = Guard::new(&stream);
+            match server {
+                None => stream.broken(End::Lost("the connection is closed".to_string())),
+                Some(server) => exchange(stream, server, target, opening).await,
+            }
+            guard.disarm();
+        });
+        Ok(id)
+    }
+
+    pub fn close_connection(&self, connection: u32) {
+        if let Some(server) = lock(&self.open).remove(&connection) {
+            server.shared.close(Code::H3_NO_ERROR, "");
+        }
+    }
+
+    async fn connection(self: Arc<Self>, id: u32, addresses: Vec<SocketAddr>, name: String) -> End {
+        let mut end = End::Lost("the name has no address".to_string());
+        for address in addresses {
+            let attempt = self.attempt(address, &name);
+            match timeout(self.limits.header_timeout, attempt).await {
+                Ok(Ok((endpoint, conn))) => {
+                    let closed = self.serve(id, conn).await;
+                    // What was said last, the close itself, is still to be sent.
+                    let _ = timeout(Duration::from_secs(3), endpoint.wait_idle()).await;
+                    return closed;
+                }
+                Ok(Err(failure)) => end = failure,
+                Err(_) => end = End::Timeout,
+            }
+            if matches!(end, End::Handshake(_)) {
+                break;
+            }
+        }
+        end
+    }
+
+    async fn attempt(
+        &self,
+        address: SocketAddr,
+        name: &str,
+    ) -> Result<(Endpoint, quinn::Connection), End> {
+        let lost = |error: String| End::Lost(error);
+        let from: SocketAddr = if address.is_ipv4() {
+            (Ipv4Addr::UNSPECIFIED, 0).into()
+        } else {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
+        };
+        let socket = bind(from).map_err(|error| lost(error.to_string()))?;
+        let config = endpoint_config().map_err(lost)?;
+        let endpoint = Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
+            .map_err(|error| lost(error.to_string()))?;
+        let mut config = ClientConfig::new(self.tls.clone());
+        let loopback = address.ip().to_canonical().is_loopback();
+        config.transport_config(transport(&self.limits, loopback).map_err(lost)?);
+        let connecting = endpoint
+            .connect_with(config, address, name)
+            .map_err(|error| lost(error.to_string()))?;
+        match connecting.await {
+            Ok(conn) => Ok((endpoint, conn)),
+            Err(ConnectionError::TimedOut) => Err(End::Timeout),
+            // CRYPTO_ERROR: RFC 9001, section 4.8.
+            Err(ConnectionError::TransportError(error))
+                if (0x100..0x200).contains(&u64::from(error.code)) =>
+            {
+                Err(End::Handshake(error.reason))
+            }
+            Err(ConnectionError::ConnectionClosed(close))
+                if (0x100..0x200).contains(&u64::from(close.error_code)) =>
+            {
+                Err(End::Handshake(format!("the server refuses: {close}")))
+            }
+            Err(error) => Err(End::Lost(error.to_string())),
+        }
+    }
+
+    async fn serve(&self, id: u32, conn: quinn::Connection) -> End {
+        let peer = conn.remote_address().to_string();
+        let shared = Shared::new(conn, u64::from(self.limits.header_bytes) * 2);
+        let built = h3::client::builder()
+            .max_field_section_size(self.limits.header_bytes.into())
+            .send_grease(false)
+            .build(Connection::new(shared.clone()))
+            .await;
+        let (mut driver, requests) = match built {
+            Ok(built) => built,
+            Err(error) => return End::of_connection(&error),
+        };
+        lock(&self.open).insert(id, Server { shared, requests });
+        self.engine.push(Event::ConnectionOpened {
+            connection: id,
+            peer,
+        });
+        End::of_connection(&driver.wait_idle().await)
+    }
+}
+
+async fn exchange(stream: Arc<Stream>, server: Server, target: Target, opening: Duration) {
+    let Server {
+        shared,
+        mut requests,
+    } = server;
+    let (Ok(method), Ok(uri)) = (
+        Method::from_bytes(target.method.as_bytes()),
+        target.url.parse::<Uri>(),
+    ) else {
+        let reason = "the method or the URL cannot be sent".to_string();
+        stream.broken(End::Local(Code::H3_MESSAGE_ERROR.value(), reason));
+        return;
+    };
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_3;
+    *request.headers_mut() = header_map(&target.fields);
+    let sent = tokio::select! {
+        sent = timeout(opening, requests.send_request(request)) => sent,
+        _ = stream.was_reset() => return,
+    };
+    let exchange = match sent {
+        Ok(Ok(exchange)) => exchange,
+        Ok(Err(error)) => {
+            stream.broken(End::of_stream(&error));
+            return;
+        }
+        Err(_) => {
+            stream.broken(End::Timeout);
+            return;
+        }
+    };
+    let (stopped, delivered) = stopped_of(shared.take_aside(exchange.id()));
+    let (send, recv) = exchange.split();
+    tokio::spawn(respond(stream.clone(), recv, delivered));
+    write(stream, send, stopped, true).await;
+}
+
+async fn respond(
+    stream: Arc<Stream>,
+    mut recv: h3::client::RequestStream<crate::quic::RecvStream, Bytes>,
+    delivered: Arc<std::sync::atomic::AtomicU64>,
+) {
+    let guard = Guard::new(&stream);
+    loop {
+        let response = tokio::select! {
+            response = recv.recv_response() => response,
+            code = stream.stopped() => {
+                recv.stop_sending(code.into());
+                break;
+            }
+        };
+        match response {
+            Ok(response) if response.status().is_informational() => {}
+            Ok(response) => {
+                stream.head(response.status().as_u16(), fields_of(response.headers()));
+                read(stream, recv, delivered).await;
+                break;
+            }
+            Err(error) => {
+                recv.stop_sending(Code::H3_REQUEST_CANCELLED);
+                stream.broken(End::of_stream(&error));
+                break;
+            }
+        }
+    }
+    guard.disarm();
+}

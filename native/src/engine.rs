@@ -1,0 +1,150 @@
+//! What JavaScript and the network's threads share: streams by number, and the
+//! events that wait for JavaScript to take them, all at once.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::runtime::Runtime;
+
+use crate::stream::{End, Stream};
+
+/// Names and values, by turns. Values are bytes, each a character of its own.
+pub type Fields = Vec<String>;
+
+pub enum Event {
+    ConnectionOpened {
+        connection: u32,
+        peer: String,
+    },
+    ConnectionClosed {
+        connection: u32,
+        end: End,
+    },
+    Request {
+        connection: u32,
+        stream: u32,
+        /// Method, scheme, authority and path.
+        target: [String; 4],
+        fields: Fields,
+    },
+    Head {
+        stream: u32,
+        status: u16,
+        fields: Fields,
+    },
+    /// There is something to read.
+    Readable {
+        stream: u32,
+    },
+    Drained {
+        stream: u32,
+    },
+    /// Everything was handed to the transport, the end included.
+    Finished {
+        stream: u32,
+    },
+    Broken {
+        stream: u32,
+        end: End,
+    },
+}
+
+#[derive(Default)]
+pub struct Counters {
+    pub connections_opened: AtomicU64,
+    pub connections_refused: AtomicU64,
+    pub connections: AtomicU64,
+    pub streams_opened: AtomicU64,
+}
+
+pub struct Engine {
+    wake: Box<dyn Fn() + Send + Sync>,
+    queue: Mutex<Vec<Event>>,
+    woken: AtomicBool,
+    next: AtomicU32,
+    streams: Mutex<HashMap<u32, Arc<Stream>>>,
+    pub counters: Counters,
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic within a lock leaves at worst one stream in a state that its guard ends.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    /// `wake` is called when there are events to take; once until they are taken.
+    pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Self {
+            wake,
+            queue: Mutex::default(),
+            woken: AtomicBool::new(false),
+            next: AtomicU32::new(1),
+            streams: Mutex::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    pub fn number(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn push(&self, event: Event) {
+        lock(&self.queue).push(event);
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            (self.wake)();
+        }
+    }
+
+    pub fn take(&self) -> Vec<Event> {
+        self.woken.store(false, Ordering::Release);
+        std::mem::take(&mut *lock(&self.queue))
+    }
+
+    /// `paused` until JavaScript says that it reads.
+    pub fn add(self: &Arc<Self>, paused: bool) -> Arc<Stream> {
+        self.counters.streams_opened.fetch_add(1, Ordering::Relaxed);
+        let stream = Stream::new(self.number(), self.clone());
+        if paused {
+            stream.pause();
+        }
+        lock(&self.streams).insert(stream.id, stream.clone());
+        stream
+    }
+
+    pub fn stream(&self, id: u32) -> Option<Arc<Stream>> {
+        lock(&self.streams).get(&id).cloned()
+    }
+
+    /// JavaScript is done with it.
+    pub fn release(&self, id: u32) {
+        lock(&self.streams).remove(&id);
+    }
+
+    pub fn streams(&self) -> usize {
+        lock(&self.streams).len()
+    }
+}
+
+/// Threads for QUIC and HTTP/3, shared by all engines of the process.
+pub fn runtime() -> Result<&'static Runtime, String> {
+    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
+    RUNTIME
+        .get_or_init(|| {
+            // What panics ends its stream or connection; its text is for nobody.
+            std::panic::set_hook(Box::new(|_| {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+            }));
+            let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(4));
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(threads)
+                .thread_name("sluice-http3")
+                .enable_all()
+                .build()
+                .map_err(|error| error.to_string())
+        })
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+pub static PANICS: AtomicU64 = AtomicU64::new(0);

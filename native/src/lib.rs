@@ -1,0 +1,13 @@
+//! HTTP/3 for Node: listen, connect, exchange. QUIC and HTTP/3 run on threads of
+//! their own (`engine.rs`); JavaScript is woken when there are events, and takes
+//! all of them at once.
+
+mod binding;
+pub mod client;
+pub mod engine;
+pub mod frames;
+pub mod quic;
+pub mod server;
+pub mod stream;
+pub mod tls;
+pub mod transport;

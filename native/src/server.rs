@@ -1,0 +1,360 @@
+//! Listening: connections, and the requests on them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h3::error::Code;
+use h3::server::RequestResolver;
+use quinn::{Endpoint, Incoming, ServerConfig};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::engine::{Engine, Event, lock, runtime};
+use crate::quic::{Connection, Shared};
+use crate::stream::{End, fields_of, read, stopped_of, write};
+use crate::tls::{self, Identity};
+use crate::transport::{Limits, bind, endpoint_config, transport};
+
+#[derive(Clone)]
+pub struct ServerOptions {
+    pub addresses: Vec<SocketAddr>,
+    pub max_connections: usize,
+    pub limits: Limits,
+}
+
+/// How long what has been answered may take to reach the peers once the server closes.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+pub struct Server {
+    engine: Arc<Engine>,
+    endpoints: Vec<Endpoint>,
+    options: ServerOptions,
+    configs: Mutex<Configs>,
+    open: Mutex<HashMap<u32, Arc<Peer>>>,
+}
+
+#[derive(Clone)]
+struct Configs {
+    near: Arc<ServerConfig>,
+    far: Arc<ServerConfig>,
+}
+
+/// One open connection.
+struct Peer {
+    shared: Shared,
+    /// Tells the peer to make no more requests.
+    goaway: watch::Sender<bool>,
+    streams: AtomicUsize,
+    idle: Notify,
+}
+
+/// Counts a stream of a connection until both its directions are done.
+struct Counted(Arc<Peer>);
+
+impl Counted {
+    fn new(peer: &Arc<Peer>) -> Self {
+        peer.streams.fetch_add(1, Ordering::AcqRel);
+        Self(peer.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.0.streams.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+impl Peer {
+    async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.streams.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+impl Configs {
+    fn new(identity: &Identity, client_ca: Option<&[u8]>, limits: &Limits) -> Result<Self, String> {
+        let tls = Arc::new(tls::server(identity, client_ca)?);
+        let config = |loopback: bool| -> Result<Arc<ServerConfig>, String> {
+            let mut config = ServerConfig::with_crypto(tls.clone());
+            config.transport_config(transport(limits, loopback)?);
+            Ok(Arc::new(config))
+        };
+        Ok(Self {
+            near: config(true)?,
+            far: config(false)?,
+        })
+    }
+}
+
+impl Server {
+    /// Fails with what is wrong with the certificate (no code), or with the system's error code.
+    pub fn listen(
+        engine: Arc<Engine>,
+        identity: &Identity,
+        client_ca: Option<&[u8]>,
+        options: ServerOptions,
+    ) -> Result<Arc<Self>, (Option<i32>, String)> {
+        let plain = |reason: String| (None, reason);
+        let configs = Configs::new(identity, client_ca, &options.limits).map_err(plain)?;
+        let runtime = runtime().map_err(plain)?;
+        let _entered = runtime.enter();
+        let mut endpoints = Vec::new();
+        let mut port = 0;
+        for address in &options.addresses {
+            let mut address = *address;
+            if address.port() == 0 {
+                // One port for all families.
+                address.set_port(port);
+            }
+            let system = |error: std::io::Error| (error.raw_os_error(), error.to_string());
+            let socket = bind(address).map_err(system)?;
+            port = socket.local_addr().map_err(system)?.port();
+            endpoints.push(
+                Endpoint::new(
+                    endpoint_config().map_err(plain)?,
+                    Some((*configs.far).clone()),
+                    socket,
+                    Arc::new(quinn::TokioRuntime),
+                )
+                .map_err(system)?,
+            );
+        }
+        let server = Arc::new(Self {
+            engine,
+            endpoints,
+            options,
+            configs: Mutex::new(configs),
+            open: Mutex::default(),
+        });
+        for endpoint in server.endpoints.clone() {
+            runtime.spawn(server.clone().accept(endpoint));
+        }
+        Ok(server)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.endpoints
+            .first()
+            .and_then(|endpoint| endpoint.local_addr().ok())
+            .map_or(0, |address| address.port())
+    }
+
+    pub fn set_tls(&self, identity: &Identity, client_ca: Option<&[u8]>) -> Result<(), String> {
+        *lock(&self.configs) = Configs::new(identity, client_ca, &self.options.limits)?;
+        Ok(())
+    }
+
+    /// Tells the peer of one connection, or of all, to make no more requests; each closes with its last one.
+    pub fn goaway(&self, connection: Option<u32>) {
+        for (id, peer) in lock(&self.open).iter() {
+            if connection.is_none_or(|one| one == *id) {
+                peer.goaway.send_replace(true);
+            }
+        }
+        if connection.is_none() {
+            for endpoint in &self.endpoints {
+                endpoint.set_server_config(None);
+            }
+        }
+    }
+
+    pub fn close_connection(&self, connection: u32) {
+        if let Some(peer) = lock(&self.open).get(&connection) {
+            peer.shared.close(Code::H3_NO_ERROR, "");
+        }
+    }
+
+    /// Closes everything, once what has been answered is with the peers.
+    pub async fn close(&self) {
+        self.goaway(None);
+        let peers: Vec<Arc<Peer>> = lock(&self.open).values().cloned().collect();
+        let _ = timeout(FAREWELL, async {
+            for peer in peers {
+                peer.idle().await;
+            }
+        })
+        .await;
+        let code = crate::quic::varint(Code::H3_NO_ERROR.value());
+        for endpoint in &self.endpoints {
+            endpoint.close(code, b"");
+        }
+        for endpoint in &self.endpoints {
+            let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+        }
+    }
+
+    async fn accept(self: Arc<Self>, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            let near = incoming.remote_address().ip().to_canonical().is_loopback();
+            // What comes from elsewhere may have a forged sender: it is asked to prove its address.
+            if !near && !incoming.remote_address_validated() && incoming.may_retry() {
+                let _ = incoming.retry();
+                continue;
+            }
+            let counters = &self.engine.counters;
+            let open = counters.connections.load(Ordering::Relaxed);
+            if open >= self.options.max_connections as u64 {
+                counters.connections_refused.fetch_add(1, Ordering::Relaxed);
+                incoming.refuse();
+                continue;
+            }
+            tokio::spawn(self.clone().connection(incoming, near));
+        }
+    }
+
+    async fn connection(self: Arc<Self>, incoming: Incoming, near: bool) {
+        let _counted = Open::new(&self.engine);
+        let configs = lock(&self.configs).clone();
+        let config = if near { configs.near } else { configs.far };
+        let Ok(connecting) = incoming.accept_with(config) else {
+            return;
+        };
+        let Ok(Ok(conn)) = timeout(self.options.limits.header_timeout, connecting).await else {
+            return;
+        };
+        let id = self.engine.number();
+        let max_held = u64::from(self.options.limits.header_bytes) * 2;
+        let peer = Arc::new(Peer {
+            shared: Shared::new(conn, max_held),
+            goaway: watch::Sender::new(false),
+            streams: AtomicUsize::new(0),
+            idle: Notify::new(),
+        });
+        lock(&self.open).insert(id, peer.clone());
+        let address = peer.shared.conn.remote_address();
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        self.engine.push(Event::ConnectionOpened {
+            connection: id,
+            peer: address.to_string(),
+        });
+        // A panic in it must not leave the connection in the table.
+        let serving = tokio::spawn(self.clone().requests(id, peer.clone()));
+        let end = match serving.await {
+            Ok(end) => end,
+            Err(_) => End::Local(
+                Code::H3_INTERNAL_ERROR.value(),
+                "internal error".to_string(),
+            ),
+        };
+        peer.shared.close(Code::H3_NO_ERROR, "");
+        lock(&self.open).remove(&id);
+        self.engine.push(Event::ConnectionClosed {
+            connection: id,
+            end,
+        });
+    }
+
+    async fn requests(self: Arc<Self>, id: u32, peer: Arc<Peer>) -> End {
+        let limits = &self.options.limits;
+        let mut h3 = match h3::server::builder()
+            .max_field_section_size(limits.header_bytes.into())
+            .send_grease(false)
+            .build(Connection::new(peer.shared.clone()))
+            .await
+        {
+            Ok(h3) => h3,
+            Err(error) => return End::of_connection(&error),
+        };
+        let mut goaway = peer.goaway.subscribe();
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                accepted = h3.accept() => match accepted {
+                    Ok(Some(resolver)) => {
+                        let counted = Counted::new(&peer);
+                        tokio::spawn(self.clone().request(id, peer.clone(), resolver, counted));
+                    }
+                    Ok(None) => {
+                        // The client has said that it will ask no more, and nothing is open.
+                        peer.idle().await;
+                        return End::Peer(Code::H3_NO_ERROR.value());
+                    }
+                    Err(error) => return End::of_connection(&error),
+                },
+                Ok(()) = goaway.changed(), if !draining => {
+                    draining = true;
+                    peer.shared.drain();
+                    // The first number that is not served any more.
+                    if let Err(error) = h3.shutdown(1).await {
+                        return End::of_connection(&error);
+                    }
+                }
+                () = peer.idle(), if draining => {
+                    return End::Local(Code::H3_NO_ERROR.value(), "drained".to_string());
+                }
+            }
+        }
+    }
+
+    async fn request(
+        self: Arc<Self>,
+        connection: u32,
+        peer: Arc<Peer>,
+        resolver: RequestResolver<Connection, Bytes>,
+        counted: Counted,
+    ) {
+        let resolving = resolver.resolve_request();
+        let Ok(Ok((request, stream))) =
+            timeout(self.options.limits.header_timeout, resolving).await
+        else {
+            return;
+        };
+        let (stopped, delivered) = stopped_of(peer.shared.take_aside(stream.id()));
+        let (send, recv) = stream.split();
+        let stream = self.engine.add(true);
+        let uri = request.uri();
+        let authority = uri
+            .authority()
+            .map(|authority| authority.as_str().to_string())
+            .or_else(|| {
+                let host = request.headers().get(http::header::HOST)?;
+                host.to_str().ok().map(str::to_string)
+            });
+        self.engine.push(Event::Request {
+            connection,
+            stream: stream.id,
+            target: [
+                request.method().as_str().to_string(),
+                uri.scheme_str().unwrap_or("https").to_string(),
+                authority.unwrap_or_default(),
+                uri.path_and_query()
+                    .map_or("/", |path| path.as_str())
+                    .to_string(),
+            ],
+            fields: fields_of(request.headers()),
+        });
+        tokio::spawn(read(stream.clone(), recv, delivered));
+        write(stream, send, stopped, false).await;
+        drop(counted);
+    }
+}
+
+struct Open(Arc<Engine>);
+
+impl Open {
+    fn new(engine: &Arc<Engine>) -> Self {
+        let counters = &engine.counters;
+        counters.connections.fetch_add(1, Ordering::Relaxed);
+        counters.connections_opened.fetch_add(1, Ordering::Relaxed);
+        Self(engine.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,592 @@
+//! One request and its response, between JavaScript's thread and the tasks that
+//! read and write it.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Buf, Bytes};
+use h3::error::{Code, ConnectionError, LocalError, StreamError};
+use h3::quic::ConnectionErrorIncoming;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use tokio::sync::Notify;
+
+use crate::engine::{Engine, Event, Fields, lock};
+use crate::quic::{Aside, RecvStream, SendStream, Stopped};
+
+/// Bytes that wait for JavaScript, or for the transport, before whoever makes them is asked to pause.
+pub const HIGH_WATER: usize = 256 * 1024;
+
+/// How a stream or a connection came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The peer has reset the stream, or closed the connection, with this code.
+    Peer(u64),
+    /// Ours: what is wrong.
+    Local(u64, String),
+    /// The connection is lost.
+    Lost(String),
+    /// The peer has not answered in time.
+    Timeout,
+    /// The certificate, or another part of the handshake, is not accepted.
+    Handshake(String),
+}
+
+impl End {
+    pub fn of_connection(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::Local {
+                error: LocalError::Application { code, reason, .. },
+                ..
+            } => Self::Local(code.value(), reason.clone()),
+            ConnectionError::Remote(ConnectionErrorIncoming::ApplicationClose {
+                error_code,
+                ..
+            }) => Self::Peer(*error_code),
+            ConnectionError::Timeout
+            | ConnectionError::Remote(ConnectionErrorIncoming::Timeout) => Self::Timeout,
+            other => Self::Lost(other.to_string()),
+        }
+    }
+
+    pub fn of_stream(error: &StreamError) -> Self {
+        match error {
+            StreamError::StreamError { code, reason, .. } => {
+                Self::Local(code.value(), reason.clone())
+            }
+            StreamError::RemoteTerminate { code, .. } => Self::Peer(code.value()),
+            StreamError::ConnectionError(error) => Self::of_connection(error),
+            StreamError::HeaderTooBig {
+                actual_size,
+                max_size,
+                ..
+            } => Self::Local(
+                Code::H3_EXCESSIVE_LOAD.value(),
+                format!(
+                    "the headers take {actual_size} bytes, and the peer or this side takes {max_size}"
+                ),
+            ),
+            // The peer may be asked again: nothing of it was processed.
+            StreamError::RemoteClosing => Self::Peer(Code::H3_REQUEST_REJECTED.value()),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+
+    fn of_quinn(error: quinn::ConnectionError) -> Self {
+        match error {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                Self::Peer(close.error_code.into_inner())
+            }
+            quinn::ConnectionError::TimedOut => Self::Timeout,
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Outbox {
+    head: Option<(u16, Fields)>,
+    data: Vec<u8>,
+    /// JavaScript waits for `Drained`.
+    full: bool,
+    /// With the trailers.
+    end: Option<Fields>,
+    reset: Option<u64>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    data: Vec<u8>,
+    end: Option<Fields>,
+    /// An event for it is in the queue.
+    told: bool,
+    paused: bool,
+    /// The reader waits until something has been taken.
+    full: bool,
+    /// No more is wanted; with the code to say so.
+    stop: Option<u64>,
+}
+
+/// What JavaScript gets when it takes what has come.
+pub struct Taken {
+    pub data: Vec<u8>,
+    pub end: Option<Fields>,
+}
+
+pub struct Stream {
+    pub id: u32,
+    engine: Arc<Engine>,
+    outbox: Mutex<Outbox>,
+    to_write: Notify,
+    inbox: Mutex<Inbox>,
+    to_read: Notify,
+}
+
+impl Stream {
+    pub fn new(id: u32, engine: Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            engine,
+            outbox: Mutex::default(),
+            to_write: Notify::new(),
+            inbox: Mutex::default(),
+            to_read: Notify::new(),
+        })
+    }
+
+    pub fn send_head(&self, status: u16, fields: Fields) {
+        lock(&self.outbox).head = Some((status, fields));
+        self.to_write.notify_one();
+    }
+
+    /// Copies the bytes. False if the peer does not keep up: then `Drained` follows.
+    pub fn write(&self, bytes: &[u8], more: bool) -> bool {
+        let mut outbox = lock(&self.outbox);
+        outbox.data.extend_from_slice(bytes);
+        if outbox.data.len() >= HIGH_WATER {
+            outbox.full = true;
+        }
+        let full = outbox.full;
+        drop(outbox);
+        if !more {
+            self.to_write.notify_one();
+        }
+        !full
+    }
+
+    pub fn finish(&self, trailers: Fields) {
+        lock(&self.outbox).end = Some(trailers);
+        self.to_write.notify_one();
+    }
+
+    /// Cuts both directions.
+    pub fn reset(&self, code: u64) {
+        lock(&self.outbox).reset.get_or_insert(code);
+        self.to_write.notify_one();
+        self.stop_reading(code);
+    }
+
+    pub fn stop_reading(&self, code: u64) {
+        lock(&self.inbox).stop.get_or_insert(code);
+        self.to_read.notify_one();
+    }
+
+    pub fn pause(&self) {
+        lock(&self.inbox).paused = true;
+    }
+
+    pub fn resume(&self) {
+        let mut inbox = lock(&self.inbox);
+        inbox.paused = false;
+        self.tell(&mut inbox);
+    }
+
+    fn tell(&self, inbox: &mut Inbox) {
+        if inbox.told || inbox.paused || (inbox.data.is_empty() && inbox.end.is_none()) {
+            return;
+        }
+        inbox.told = true;
+        self.engine.push(Event::Readable { stream: self.id });
+    }
+
+    /// All that has come; nothing while JavaScript has paused.
+    pub fn take(&self) -> Option<Taken> {
+        let mut inbox = lock(&self.inbox);
+        inbox.told = false;
+        if inbox.paused {
+            return None;
+        }
+        if inbox.full {
+            inbox.full = false;
+            self.to_read.notify_one();
+        }
+        Some(Taken {
+            data: std::mem::take(&mut inbox.data),
+            end: inbox.end.take(),
+        })
+    }
+
+    /// The head of a response has come.
+    pub fn head(&self, status: u16, fields: Fields) {
+        self.engine.push(Event::Head {
+            stream: self.id,
+            status,
+            fields,
+        });
+    }
+
+    pub fn broken(&self, end: End) {
+        self.engine.push(Event::Broken {
+            stream: self.id,
+            end,
+        });
+    }
+
+    /// Ends with the code that the reader is to stop with.
+    pub async fn stopped(&self) -> u64 {
+        loop {
+            if let Some(code) = lock(&self.inbox).stop {
+                return code;
+            }
+            self.to_read.notified().await;
+        }
+    }
+
+    /// Waits while JavaScript has enough to read.
+    async fn room(&self) -> Result<(), u64> {
+        loop {
+            {
+                let mut inbox = lock(&self.inbox);
+                if let Some(code) = inbox.stop {
+                    return Err(code);
+                }
+                if inbox.data.len() < HIGH_WATER {
+                    return Ok(());
+                }
+                inbox.full = true;
+            }
+            self.to_read.notified().await;
+        }
+    }
+
+    /// Ends with the code that JavaScript resets with. Takes the wakes of the writer, which is to look again.
+    pub async fn was_reset(&self) -> u64 {
+        loop {
+            if let Some(code) = lock(&self.outbox).reset {
+                return code;
+            }
+            self.to_write.notified().await;
+        }
+    }
+}
+
+/// Tells JavaScript of a task that has panicked.
+pub struct Guard {
+    stream: Arc<Stream>,
+    armed: bool,
+}
+
+impl Guard {
+    pub fn new(stream: &Arc<Stream>) -> Self {
+        Self {
+            stream: stream.clone(),
+            armed: true,
+        }
+    }
+
+    pub fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.armed {
+            let code = Code::H3_INTERNAL_ERROR.value();
+            self.stream.reset(code);
+            self.stream
+                .broken(End::Local(code, "internal error".to_string()));
+        }
+    }
+}
+
+/// The two directions, the same for server and client but in h3's types.
+pub trait SendHalf: Send {
+    fn head(
+        &mut self,
+        status: u16,
+        fields: Fields,
+    ) -> impl Future<Output = Result<(), StreamError>> + Send;
+    fn data(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), StreamError>> + Send;
+    fn trailers(&mut self, fields: Fields) -> impl Future<Output = Result<(), StreamError>> + Send;
+    fn finish(&mut self) -> impl Future<Output = Result<(), StreamError>> + Send;
+    fn reset(&mut self, code: u64);
+}
+
+pub trait RecvHalf: Send {
+    fn data(
+        &mut self,
+        into: &Mutex<Sink<'_>>,
+    ) -> impl Future<Output = Result<bool, StreamError>> + Send;
+    fn trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, StreamError>> + Send;
+    fn stop(&mut self, code: u64);
+}
+
+/// Where a reader puts what has come.
+pub struct Sink<'a> {
+    stream: &'a Stream,
+    delivered: &'a AtomicU64,
+}
+
+impl Sink<'_> {
+    fn put(&self, mut data: impl Buf) {
+        self.delivered
+            .fetch_add(data.remaining() as u64, Ordering::Relaxed);
+        let mut inbox = lock(&self.stream.inbox);
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            inbox.data.extend_from_slice(chunk);
+            let read = chunk.len();
+            data.advance(read);
+        }
+        self.stream.tell(&mut inbox);
+    }
+}
+
+macro_rules! halves {
+    ($side:ident, |$send:ident, $status:ident, $fields:ident| $head:expr) => {
+        impl SendHalf for h3::$side::RequestStream<SendStream, Bytes> {
+            async fn head(&mut self, $status: u16, $fields: Fields) -> Result<(), StreamError> {
+                let $send = self;
+                $head
+            }
+            async fn data(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+                self.send_data(bytes).await
+            }
+            async fn trailers(&mut self, fields: Fields) -> Result<(), StreamError> {
+                self.send_trailers(header_map(&fields)).await
+            }
+            async fn finish(&mut self) -> Result<(), StreamError> {
+                h3::$side::RequestStream::finish(self).await
+            }
+            fn reset(&mut self, code: u64) {
+                self.stop_stream(code.into());
+            }
+        }
+
+        impl RecvHalf for h3::$side::RequestStream<RecvStream, Bytes> {
+            async fn data(&mut self, into: &Mutex<Sink<'_>>) -> Result<bool, StreamError> {
+                let Some(data) = self.recv_data().await? else {
+                    return Ok(false);
+                };
+                lock(into).put(data);
+                Ok(true)
+            }
+            async fn trailers(&mut self) -> Result<Option<HeaderMap>, StreamError> {
+                self.recv_trailers().await
+            }
+            fn stop(&mut self, code: u64) {
+                self.stop_sending(code.into());
+            }
+        }
+    };
+}
+
+halves!(server, |send, status, fields| {
+    let mut response = Response::new(());
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.headers_mut() = header_map(&fields);
+    send.send_response(response).await
+});
+// A request's head is sent when its stream is opened.
+halves!(client, |_send, _status, _fields| Ok(()));
+
+/// Reads the body to its end, and its trailers. True if the end has come.
+pub async fn read(stream: Arc<Stream>, mut recv: impl RecvHalf, delivered: Arc<AtomicU64>) {
+    let guard = Guard::new(&stream);
+    let sink = Mutex::new(Sink {
+        stream: &stream,
+        delivered: &delivered,
+    });
+    let result = async {
+        loop {
+            if let Err(code) = stream.room().await {
+                return Ok(Err(code));
+            }
+            tokio::select! {
+                more = recv.data(&sink) => if !more? { break },
+                code = stream.stopped() => return Ok(Err(code)),
+            }
+        }
+        tokio::select! {
+            trailers = recv.trailers() => Ok(Ok(trailers?)),
+            code = stream.stopped() => Ok(Err(code)),
+        }
+    }
+    .await;
+    match result {
+        Ok(Ok(trailers)) => {
+            let mut inbox = lock(&stream.inbox);
+            inbox.end = Some(trailers.as_ref().map(fields_of).unwrap_or_default());
+            stream.tell(&mut inbox);
+        }
+        Ok(Err(code)) => recv.stop(code),
+        Err(error) => {
+            recv.stop(Code::H3_REQUEST_CANCELLED.value());
+            stream.broken(End::of_stream(&error));
+        }
+    }
+    guard.disarm();
+}
+
+/// What the writer has to do next.
+enum Work {
+    Reset(u64),
+    Send {
+        head: Option<(u16, Fields)>,
+        data: Vec<u8>,
+        end: Option<Fields>,
+    },
+}
+
+impl Stream {
+    async fn work(&self) -> Work {
+        loop {
+            {
+                let mut outbox = lock(&self.outbox);
+                if let Some(code) = outbox.reset {
+                    return Work::Reset(code);
+                }
+                if outbox.head.is_some() || !outbox.data.is_empty() || outbox.end.is_some() {
+                    if std::mem::take(&mut outbox.full) {
+                        self.engine.push(Event::Drained { stream: self.id });
+                    }
+                    return Work::Send {
+                        head: outbox.head.take(),
+                        data: std::mem::take(&mut outbox.data),
+                        end: outbox.end.take(),
+                    };
+                }
+            }
+            self.to_write.notified().await;
+        }
+    }
+}
+
+/// Writes what JavaScript has to send, until its end or the peer's. Returns once everything has been acknowledged.
+/// With `client`, a peer that wants no more of the body may still answer, and is no failure (RFC 9114, section 4.1).
+pub async fn write(
+    stream: Arc<Stream>,
+    mut send: impl SendHalf,
+    mut stopped: Stopped,
+    client: bool,
+) {
+    let enough = |end: &End| client && *end == End::Peer(Code::H3_NO_ERROR.value());
+    let guard = Guard::new(&stream);
+    let finished = loop {
+        let work = tokio::select! {
+            biased;
+            work = stream.work() => work,
+            end = &mut stopped => break end_of(end),
+        };
+        let result = match work {
+            Work::Reset(code) => Err(code),
+            Work::Send { head, data, end } => tokio::select! {
+                biased;
+                result = put(&mut send, head, data, end) => match result {
+                    Ok(ended) => Ok(ended),
+                    Err(error) => break Some(End::of_stream(&error)),
+                },
+                code = stream.was_reset() => Err(code),
+            },
+        };
+        match result {
+            Ok(false) => {}
+            Ok(true) => {
+                stream.engine.push(Event::Finished { stream: stream.id });
+                break None;
+            }
+            Err(code) => {
+                send.reset(code);
+                guard.disarm();
+                return;
+            }
+        }
+    };
+    match finished {
+        Some(end) => {
+            send.reset(Code::H3_REQUEST_CANCELLED.value());
+            if enough(&end) {
+                stream.engine.push(Event::Finished { stream: stream.id });
+            } else {
+                stream.broken(end);
+            }
+        }
+        None => {
+            // What was lost is sent again as long as `send` is there; and JavaScript may still want to cut it.
+            tokio::select! {
+                _ = &mut stopped => {}
+                code = stream.was_reset() => send.reset(code),
+            }
+        }
+    }
+    guard.disarm();
+}
+
+fn end_of(end: Result<Option<quinn::VarInt>, quinn::StoppedError>) -> Option<End> {
+    match end {
+        Ok(code) => Some(End::Peer(
+            code.map_or(Code::H3_NO_ERROR.value(), quinn::VarInt::into_inner),
+        )),
+        Err(quinn::StoppedError::ConnectionLost(error)) => Some(End::of_quinn(error)),
+        Err(error) => Some(End::Lost(error.to_string())),
+    }
+}
+
+/// True if that was the end.
+async fn put(
+    send: &mut impl SendHalf,
+    head: Option<(u16, Fields)>,
+    data: Vec<u8>,
+    end: Option<Fields>,
+) -> Result<bool, StreamError> {
+    if let Some((status, fields)) = head {
+        send.head(status, fields).await?;
+    }
+    if !data.is_empty() {
+        send.data(Bytes::from(data)).await?;
+    }
+    let Some(trailers) = end else {
+        return Ok(false);
+    };
+    if !trailers.is_empty() {
+        send.trailers(trailers).await?;
+    }
+    send.finish().await?;
+    Ok(true)
+}
+
+pub fn header_map(fields: &[String]) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(fields.len() / 2);
+    for pair in fields.chunks_exact(2) {
+        // JavaScript's Headers has checked names and values before.
+        let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(pair[0].as_bytes()),
+            HeaderValue::from_bytes(&bytes_of(&pair[1])),
+        ) else {
+            continue;
+        };
+        map.append(name, value);
+    }
+    map
+}
+
+pub fn fields_of(map: &HeaderMap) -> Fields {
+    let mut fields = Vec::with_capacity(map.len() * 2);
+    for (name, value) in map {
+        fields.push(name.as_str().to_string());
+        fields.push(
+            value
+                .as_bytes()
+                .iter()
+                .map(|&byte| char::from(byte))
+                .collect(),
+        );
+    }
+    fields
+}
+
+/// Each character stands for one byte, as in JavaScript's Headers.
+fn bytes_of(text: &str) -> Vec<u8> {
+    text.chars()
+        .map(|character| u8::try_from(character).unwrap_or(b'?'))
+        .collect()
+}
+
+pub fn stopped_of(aside: Option<Aside>) -> (Stopped, Arc<AtomicU64>) {
+    match aside {
+        Some(Aside { stopped, delivered }) => (stopped, delivered),
+        None => (Box::pin(std::future::pending()), Arc::default()),
+    }
+}
