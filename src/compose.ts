@@ -14,6 +14,7 @@ import { principalKey } from "./auth/principal.ts";
 import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
+import type { Http3Listener } from "./http3/listener.ts";
 import { listenAdmin } from "./listen/admin.ts";
 import { withCors } from "./listen/cors.ts";
 import { listen } from "./listen/listen.ts";
@@ -43,6 +44,8 @@ export interface StartOptions {
 export interface Server {
   /** Where it listens, such as `http://127.0.0.1:8080`. */
   readonly url: string;
+  /** The UDP port of HTTP/3, if it is on. */
+  readonly http3Port?: number;
   /** Where its metrics are, if `adminPort` was given. */
   readonly adminUrl?: string;
   /**
@@ -180,29 +183,35 @@ async function startWith(
     },
     onError: onUnexpected,
   });
+  let http3: Http3Listener | undefined;
   const metrics = createMetrics({
     activeCalls: () => runtime.activeCalls,
-    connections: () => listener.connections,
+    connections: () => listener.connections + (http3?.connections ?? 0),
   });
   const handler = withCors(runtime.handle, {
     origins: config.corsOrigins,
     requestHeaders: ["Authorization", "Acme-Token"],
     responseHeaders: ["Greet-Version", "Greet-Count"],
   });
-  const listener = await listen(handler, {
-    ...config,
-    tls,
-    onAged: (connection) => {
-      runtime.end(
-        new ConnectError(
-          "the connection has reached --max-connection-age: connect again, and resume",
-          Code.Unavailable,
-        ),
-        connection,
-      );
+  const onAged = (connection: object): void => {
+    runtime.end(
+      new ConnectError("the connection has reached --max-connection-age: connect again, and resume", Code.Unavailable),
+      connection,
+    );
+  };
+  const listener = await listen(
+    (req, res) => {
+      if (http3 !== undefined) res.setHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
+      handler(req, res);
     },
-  });
+    { ...config, tls, onAged },
+  );
   cleanups.push(() => listener.close());
+  if (config.http3 && tls !== undefined) {
+    const { listenHttp3 } = await import("./http3/listener.ts");
+    http3 = await listenHttp3(runtime.serve, { ...config, port: config.http3Port ?? listener.port, tls, onAged });
+  }
+  cleanups.push(() => http3?.close());
   const admin =
     config.adminPort === undefined
       ? undefined
@@ -223,11 +232,12 @@ async function startWith(
     health.setAllServing(false);
     draining.abort(goingAway());
     listener.drain();
+    http3?.drain();
     await before(config.drainTimeout, runtime.idle());
     runtime.end(goingAway());
     await before(farewellMs, runtime.idle());
     clearInterval(sweeper);
-    await listener.close();
+    await Promise.all([listener.close(), http3?.close()]);
     await admin?.close();
     verifier.close();
     await store.close();
@@ -237,6 +247,7 @@ async function startWith(
     const fresh = await readTlsFiles(config);
     if (fresh === undefined) return;
     listener.setTls(fresh);
+    http3?.setTls(fresh);
     log.info("the TLS certificate was read again");
   };
   const reload = async (): Promise<void> => {
@@ -248,9 +259,18 @@ async function startWith(
     }
   };
   let closing: Promise<void> | undefined;
-  log.info({ url: listener.url, admin: admin?.url, store: config.store }, "listening");
+  log.info(
+    {
+      url: listener.url,
+      ...(http3 === undefined ? {} : { http3Port: http3.port }),
+      admin: admin?.url,
+      store: config.store,
+    },
+    "listening",
+  );
   return {
     url: listener.url,
+    ...(http3 === undefined ? {} : { http3Port: http3.port }),
     ...(admin === undefined ? {} : { adminUrl: admin.url }),
     reload,
     close: () => (closing ??= close()),

@@ -94,6 +94,17 @@ export const serverOptions = {
     undefined,
     "PEM file with CAs. With it a client must present a certificate that one of them has signed, besides its token. Read again together with --tls-cert.",
   ),
+  http3: boolean(
+    "http3",
+    false,
+    "Serve HTTP/3 too, with the certificate of --tls-cert, and advertise it by Alt-Svc. Experimental: see docs/http3.md.",
+  ),
+  http3Port: count(
+    "http3-port",
+    undefined,
+    [0, 65535],
+    "UDP port for HTTP/3; 0 takes a free one. Unset: the same number as --port.",
+  ),
 
   store: oneOf("store", ["lmdb", "memory"], "lmdb", "Where streams are kept; memory ends with the process."),
   dataDir: string("data-dir", "data", "Directory of the lmdb store. One server at a time can use it."),
@@ -282,7 +293,13 @@ export const clientOptions = {
   cert: string("cert", undefined, "PEM file with a client certificate, for a server that has --tls-client-ca."),
   key: string("key", undefined, "PEM file with the private key of --cert."),
   protocol: oneOf("protocol", ["connect", "grpc", "grpc-web"], "connect", "RPC protocol."),
-  httpVersion: oneOf("http-version", ["1.1", "2"], "2", "HTTP version. Bidi streaming needs 2."),
+  httpVersion: oneOf(
+    "http-version",
+    ["1.1", "2", "3"],
+    "2",
+    "HTTP version. Bidi streaming needs 2 or 3; 3 needs https.",
+  ),
+  http3: boolean("http3", false, "The same as --http-version 3."),
   timeout: duration("timeout", 0, [0, 365 * day], "Deadline for each call; 0 for none."),
 } as const satisfies Record<string, OptionSpec<unknown>>;
 
@@ -353,6 +370,9 @@ function checked(config: Config): Config {
   }
   if (config.tlsClientCa !== undefined && config.tlsCert === undefined) {
     throw invalid("--tls-client-ca needs --tls-cert and --tls-key: only TLS has client certificates");
+  }
+  if (config.http3 && config.tlsCert === undefined) {
+    throw invalid("--http3 needs --tls-cert and --tls-key: QUIC is always encrypted (`sluice cert` makes them)");
   }
   if (config.tokensFile === undefined && config.jwks === undefined && !isLoopback(config.host)) {
     throw invalid(

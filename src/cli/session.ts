@@ -111,7 +111,14 @@ async function connect(config: ClientConfig): Promise<SluiceClient> {
       "--url must have a host, and perhaps a port and a path: no `user:password@`, `?` or `#`",
     );
   }
-  if (config.protocol === "grpc" && config.httpVersion === "1.1") {
+  const httpVersion = config.http3 ? "3" : config.httpVersion;
+  if (httpVersion === "3" && url.protocol !== "https:") {
+    throw new CliError(
+      "usage",
+      "HTTP/3 needs an https URL, because QUIC is always encrypted: give --url https://... and --ca",
+    );
+  }
+  if (config.protocol === "grpc" && httpVersion === "1.1") {
     throw new CliError("usage", "gRPC needs HTTP/2: leave --http-version 1.1 away, or use --protocol grpc-web");
   }
   const token = config.token ?? (isLoopback(url.hostname) ? sampleToken : "");
@@ -129,7 +136,7 @@ async function connect(config: ClientConfig): Promise<SluiceClient> {
   return createSluiceClient({
     url: config.url,
     protocol: config.protocol,
-    httpVersion: config.httpVersion,
+    httpVersion,
     ...(token === "" ? {} : { token }),
     ...(ca === undefined ? {} : { ca }),
     ...(cert === undefined ? {} : { cert }),

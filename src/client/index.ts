@@ -36,8 +36,8 @@ export interface SluiceClientOptions {
   readonly key?: string | Uint8Array;
   /** Default "connect". */
   readonly protocol?: "connect" | "grpc" | "grpc-web";
-  /** Default "2". On "1.1" there is no full duplex: an appender sends one batch at a time. */
-  readonly httpVersion?: "1.1" | "2";
+  /** Default "2". On "1.1" there is no full duplex: an appender sends one batch at a time. "3" needs https. */
+  readonly httpVersion?: "1.1" | "2" | "3";
   /** Deadline of each call, in milliseconds. Default: none. */
   readonly timeoutMs?: number;
   /** Largest message that is read, in bytes. Default 16 MiB. */
@@ -81,7 +81,10 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
   const client = {
     greet: createStreamingClient(GreetService, transport),
     health: createStreamingClient(Health, transport),
-    data: createDataClient(transport, { fullDuplex: httpVersion === "2", retry: { ...retry, closed: closing.signal } }),
+    data: createDataClient(transport, {
+      fullDuplex: httpVersion !== "1.1",
+      retry: { ...retry, closed: closing.signal },
+    }),
     close(): Promise<void> {
       closing.abort(new ConnectError("the client was closed", Code.Canceled));
       close();

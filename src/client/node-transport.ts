@@ -1,4 +1,7 @@
 import type { Interceptor, Transport } from "@connectrpc/connect";
+import { createTransport as createConnectProtocol } from "@connectrpc/connect/protocol-connect";
+import { createTransport as createGrpcProtocol } from "@connectrpc/connect/protocol-grpc";
+import { createTransport as createGrpcWebProtocol } from "@connectrpc/connect/protocol-grpc-web";
 import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import type { ConnectTransportOptions } from "@connectrpc/connect-node";
 import { Agent as HttpAgent } from "node:http";
@@ -9,6 +12,8 @@ import type { OpenExchange } from "./client-exchange.ts";
 import { withDeadline } from "./deadline.ts";
 import { createHttp1Exchanges } from "./node-http1-exchange.ts";
 import { createHttp2Exchanges } from "./node-http2-exchange.ts";
+import { createHttp3Exchanges } from "./node-http3-exchange.ts";
+import { createUniversalClient } from "./node-universal-client.ts";
 import { createStreamTransport } from "./stream-transport.ts";
 
 /** What goes over the wire, in Connect's own terms. Default: binary, POST, no compression. */
@@ -25,14 +30,15 @@ export interface NodeTransportOptions extends WireOptions {
   readonly cert?: string | Uint8Array;
   readonly key?: string | Uint8Array;
   readonly protocol: "connect" | "grpc" | "grpc-web";
-  readonly httpVersion: "1.1" | "2";
+  /** "3" needs https. */
+  readonly httpVersion: "1.1" | "2" | "3";
   readonly timeoutMs?: number;
   readonly interceptors: Interceptor[];
   /** Largest message that is read, in bytes. */
   readonly readMaxBytes: number;
-  /** What a server may send ahead on one HTTP/2 stream, in bytes. Default 1 MiB. */
+  /** What a server may send ahead on one stream of HTTP/2 or HTTP/3, in bytes. Default 1 MiB. */
   readonly streamWindow?: number;
-  /** What a server may send ahead on one HTTP/2 connection, in bytes. Default 16 MiB. */
+  /** What a server may send ahead on one such connection, in bytes. Default 16 MiB. */
   readonly connectionWindow?: number;
   /** Responses of one stream that wait for their reader before the server is asked to pause, in bytes. Default 256 KiB. */
   readonly streamBufferBytes?: number;
@@ -58,7 +64,11 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
     ...(timeoutMs === undefined ? {} : { defaultTimeoutMs: timeoutMs }),
   };
   const { ofConnect, open, close } =
-    httpVersion === "1.1" ? overHttp1(url, protocol, tls, common) : overHttp2(options, tls, common);
+    httpVersion === "1.1"
+      ? overHttp1(url, protocol, tls, common)
+      : httpVersion === "2"
+        ? overHttp2(options, tls, common)
+        : overHttp3(options, tls, common);
   const stream = createStreamTransport({
     baseUrl: url,
     protocol,
@@ -80,7 +90,8 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
 }
 
 type Tls = Partial<Record<"ca" | "cert" | "key", string | Buffer>>;
-type Common = Omit<ConnectTransportOptions, "httpVersion" | "nodeOptions">;
+type Common = Omit<ConnectTransportOptions, "httpVersion" | "nodeOptions"> &
+  Required<Pick<ConnectTransportOptions, "acceptCompression">>;
 
 /** What carries calls: Connect's own transport for unary ones, and exchanges for streams. */
 interface Carrier {
@@ -119,6 +130,32 @@ function overHttp2(options: NodeTransportOptions, tls: Tls, common: Common): Car
     close: () => {
       sessions.abort();
     },
+  };
+}
+
+function overHttp3(options: NodeTransportOptions, tls: Tls, common: Common): Carrier {
+  if (!options.url.startsWith("https:")) throw new TypeError("HTTP/3 needs an https URL: QUIC is always encrypted");
+  const { open, close } = createHttp3Exchanges(options.url, {
+    pingIntervalMs,
+    pingTimeoutMs,
+    streamWindow: options.streamWindow ?? MiB,
+    connectionWindow: options.connectionWindow ?? 16 * MiB,
+    tls,
+  });
+  const create = { connect: createConnectProtocol, grpc: createGrpcProtocol, "grpc-web": createGrpcWebProtocol };
+  return {
+    ofConnect: create[options.protocol]({
+      ...common,
+      httpClient: createUniversalClient(open),
+      interceptors: options.interceptors,
+      useBinaryFormat: options.useBinaryFormat ?? true,
+      sendCompression: options.sendCompression ?? null,
+      compressMinBytes: options.compressMinBytes ?? KiB,
+      readMaxBytes: options.readMaxBytes,
+      writeMaxBytes: 0xffffffff,
+    }),
+    open,
+    close,
   };
 }
 

@@ -5,12 +5,13 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { GreetRequestSchema, GreetResponseSchema, GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { sleep } from "../../src/async/signals.ts";
 import { resolveConfig } from "../../src/config.ts";
+import { listenHttp3 } from "../../src/http3/listener.ts";
 import { createDevCertificates } from "../../src/listen/dev-certificate.ts";
 import { listen } from "../../src/listen/listen.ts";
-import type { Listener } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
 import { deferred, within } from "../support/deadline.ts";
-import { createTransport, laneName, lanes } from "../support/transports.ts";
+import { createTransport, http3Lanes, laneName, lanes } from "../support/transports.ts";
+import type { Lane } from "../support/transports.ts";
 
 const bytes = new Uint8Array([0, 1, 127, 128, 255]);
 
@@ -49,7 +50,13 @@ const names = { fail: "fail", slow: "slow" };
 
 const tlsFiles = await createDevCertificates({ hosts: ["127.0.0.1"], days: 2 });
 
-async function serve(tls: boolean): Promise<{ listener: Listener; idle: () => Promise<void> }> {
+interface Serving {
+  readonly url: string;
+  readonly close: () => Promise<void>;
+  readonly idle: () => Promise<void>;
+}
+
+async function serve({ httpVersion, tls }: Lane): Promise<Serving> {
   const config = resolveConfig({ port: 0 });
   const runtime = createRuntime({
     ...config,
@@ -88,8 +95,13 @@ async function serve(tls: boolean): Promise<{ listener: Listener; idle: () => Pr
       });
     },
   });
+  const idle = (): Promise<void> => runtime.idle();
+  if (httpVersion === "3") {
+    const listener = await listenHttp3(runtime.serve, { ...config, tls: tlsFiles });
+    return { url: `https://127.0.0.1:${listener.port}`, close: () => listener.close(), idle };
+  }
   const listener = await listen(runtime.handle, { ...config, tls: tls ? tlsFiles : undefined });
-  return { listener, idle: () => runtime.idle() };
+  return { url: listener.url, close: () => listener.close(), idle };
 }
 
 async function* stream<T>(...items: T[]): AsyncGenerator<T> {
@@ -109,21 +121,21 @@ async function failure(call: Promise<unknown>): Promise<ConnectError> {
   return error as ConnectError;
 }
 
-for (const lane of lanes) {
+for (const lane of [...lanes, ...http3Lanes]) {
   describe(laneName(lane), () => {
-    let server: Awaited<ReturnType<typeof serve>>;
+    let server: Serving;
     let client: Client<typeof GreetService>;
     let closeTransport: () => void;
 
     beforeAll(async () => {
-      server = await serve(lane.tls);
-      const made = createTransport(lane, server.listener.url, lane.tls ? { ca: tlsFiles.ca } : {});
+      server = await serve(lane);
+      const made = createTransport(lane, server.url, lane.tls ? { ca: tlsFiles.ca } : {});
       client = createClient(GreetService, made.transport);
       closeTransport = made.close;
     });
     afterAll(async () => {
       closeTransport();
-      await server.listener.close();
+      await server.close();
       await within(5000, "the end of every call", server.idle());
     });
 
@@ -204,7 +216,7 @@ for (const lane of lanes) {
       });
     }
 
-    if (lane.httpVersion === "2") {
+    if (lane.httpVersion !== "1.1") {
       it("bidi: answers each message before the next is sent", async () => {
         const names = ["Ada", "Grace", "Edsger"];
         const answered = names.map(() => deferred());

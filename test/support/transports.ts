@@ -5,13 +5,14 @@ import {
   createGrpcTransport,
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
+import { createNodeTransport } from "../../src/client/node-transport.ts";
 
 export type Protocol = "connect" | "grpc" | "grpc-web";
 
 /** One column of the compatibility table. */
 export interface Lane {
   readonly protocol: Protocol;
-  readonly httpVersion: "1.1" | "2";
+  readonly httpVersion: "1.1" | "2" | "3";
   readonly tls: boolean;
   readonly json?: boolean;
 }
@@ -30,12 +31,20 @@ export const lanes: readonly Lane[] = [false, true].flatMap((tls) => [
   { protocol: "grpc" as const, httpVersion: "2" as const, tls },
 ]);
 
+/** Over QUIC, with our own client: Connect has none. */
+export const http3Lanes: readonly Lane[] = [
+  { protocol: "connect", httpVersion: "3", tls: true },
+  { protocol: "connect", httpVersion: "3", tls: true, json: true },
+  { protocol: "grpc-web", httpVersion: "3", tls: true },
+  { protocol: "grpc", httpVersion: "3", tls: true },
+];
+
 export function laneName({ protocol, httpVersion, tls, json }: Lane): string {
   const http = tls ? `TLS, HTTP/${httpVersion}` : httpVersion === "2" ? "h2c" : "HTTP/1.1";
   return `${protocol}${json === true ? " (JSON)" : ""} over ${http}`;
 }
 
-/** A transport of Connect's own, and how to close its connections. */
+/** A transport, Connect's own where it has one, and how to close its connections. */
 export function createTransport(
   lane: Lane,
   baseUrl: string,
@@ -53,6 +62,16 @@ export function createTransport(
     useBinaryFormat: lane.json !== true,
     acceptCompression: [],
   };
+  if (lane.httpVersion === "3") {
+    return createNodeTransport({
+      ...common,
+      url: baseUrl,
+      protocol: lane.protocol,
+      httpVersion: "3",
+      readMaxBytes: 16 * 1024 * 1024,
+      ...nodeOptions,
+    });
+  }
   if (lane.httpVersion === "1.1") {
     const http1 = { ...common, httpVersion: "1.1" as const, nodeOptions };
     return {

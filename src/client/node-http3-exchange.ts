@@ -1,0 +1,259 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import { lookup } from "node:dns/promises";
+import { getCACertificates, rootCertificates } from "node:tls";
+import { Http3Engine, h3Codes } from "../http3/engine.ts";
+import type { End, Http3Stream } from "../http3/engine.ts";
+import type { ClientExchange, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
+import { errorOfNode } from "./node-errors.ts";
+
+export interface Http3Options {
+  /** Bytes that a server may send ahead on one stream, and on the connection. */
+  readonly streamWindow: number;
+  readonly connectionWindow: number;
+  /** How often a connection is checked, and how long the answer may take, in milliseconds. */
+  readonly pingIntervalMs: number;
+  readonly pingTimeoutMs: number;
+  readonly tls: Partial<Record<"ca" | "cert" | "key", string | Buffer>>;
+}
+
+/** How long it may take to connect, in milliseconds. */
+const connectTimeoutMs = 10_000;
+
+/** Bytes of the headers of one response. */
+const maxHeaderBytes = 64 * 1024;
+
+/** A connection, or the attempt at one. */
+interface Connecting {
+  readonly id: number;
+  readonly ready: PromiseWithResolvers<number>;
+}
+
+/** A connection to a server over QUIC, replaced when it is lost or when the server asks for that. */
+export function createHttp3Exchanges(
+  url: string,
+  options: Http3Options,
+): { readonly open: OpenExchange; readonly close: () => void } {
+  let engine: Http3Engine | undefined;
+  let current: Connecting | undefined;
+  let connecting: Promise<Connecting> | undefined;
+
+  function createEngine(): Http3Engine {
+    const made = new Http3Engine({
+      onConnectionOpened(id) {
+        if (current?.id === id) current.ready.resolve(id);
+      },
+      onConnectionClosed(id, end) {
+        if (current?.id !== id) return;
+        current.ready.reject(connectError(url, end));
+        current = undefined;
+      },
+    });
+    const { ca, cert, key } = options.tls;
+    const identity =
+      cert === undefined || key === undefined ? undefined : { cert: Buffer.from(cert), key: Buffer.from(key) };
+    made.native.trust(ca === undefined ? systemCas() : Buffer.from(ca), identity, {
+      // A server opens no requests.
+      streams: 0,
+      streamWindow: options.streamWindow,
+      connectionWindow: options.connectionWindow,
+      sendWindow: options.connectionWindow,
+      idleTimeoutMs: options.pingIntervalMs + options.pingTimeoutMs,
+      keepaliveMs: options.pingIntervalMs,
+      headerBytes: maxHeaderBytes,
+      headerTimeoutMs: connectTimeoutMs,
+    });
+    return made;
+  }
+
+  async function connect(with_: Http3Engine): Promise<Connecting> {
+    const { hostname, port } = new URL(url);
+    const name = hostname.replace(/^\[(.*)\]$/, "$1");
+    const addresses = await lookup(name, { all: true });
+    const id = with_.native.connect(
+      addresses.map(({ address }) => address),
+      port === "" ? 443 : Number(port),
+      name,
+    );
+    const made = { id, ready: Promise.withResolvers<number>() };
+    // Whoever waits for it is told.
+    made.ready.promise.catch(() => undefined);
+    return made;
+  }
+
+  /** The open connection, or a new one; all that ask at once wait for the same. */
+  async function connection(with_: Http3Engine): Promise<number> {
+    const open = await current?.ready.promise;
+    if (open !== undefined && with_.native.usable(open)) return open;
+    connecting ??= connect(with_)
+      .then((made) => (current = made))
+      .finally(() => (connecting = undefined));
+    return (await connecting).ready.promise;
+  }
+
+  return {
+    async open({ method, url: target, header }, receiver) {
+      let using: Http3Engine;
+      try {
+        using = engine ??= createEngine();
+      } catch (error) {
+        throw new ConnectError(messageOf(error), Code.Internal, undefined, undefined, error);
+      }
+      using.hold();
+      try {
+        const id = await connection(using);
+        return new Http3ClientExchange(using, id, { method, url: target, header }, receiver);
+      } catch (error) {
+        using.release();
+        throw error instanceof ConnectError ? error : errorOfNode(error as Error);
+      }
+    },
+    close() {
+      if (current !== undefined) engine?.native.closeConnection(current.id);
+    },
+  };
+}
+
+class Http3ClientExchange implements ClientExchange {
+  readonly #engine: Http3Engine;
+  readonly #stream: Http3Stream;
+  #ended = false;
+  #over = false;
+  /** The server wants no more of the body. */
+  #enough = false;
+
+  constructor(
+    engine: Http3Engine,
+    connection: number,
+    { method, url, header }: { readonly method: string; readonly url: string; readonly header: Headers },
+    receiver: ResponseReceiver,
+  ) {
+    this.#engine = engine;
+    this.#stream = engine.request(connection, method, url, header, {
+      onHead: (status, responseHeader) => {
+        receiver.onHead(status, responseHeader);
+      },
+      onChunk: (chunk) => {
+        receiver.onChunk(chunk);
+      },
+      onDrain: () => {
+        receiver.onDrain();
+      },
+      onFinished: () => {
+        if (this.#ended) return;
+        this.#enough = true;
+        receiver.onDrain();
+      },
+      onEnd: (trailer) => {
+        this.#finish();
+        // What is still being sent has no reader any more.
+        if (!this.#ended) this.#stream.reset(h3Codes.noError);
+        this.#stream.release();
+        receiver.onEnd(trailer);
+      },
+      onBroken: (end) => {
+        this.#finish();
+        receiver.onError(errorOfEnd(end));
+      },
+    });
+  }
+
+  write(pieces: readonly Uint8Array[], sent: () => void): boolean {
+    if (this.#over || this.#ended || this.#enough) return true;
+    const open = this.#stream.write(pieces);
+    // They have been copied.
+    sent();
+    return open;
+  }
+
+  end(): void {
+    if (this.#over || this.#ended) return;
+    this.#ended = true;
+    this.#stream.finish();
+  }
+
+  reset(why: "canceled" | "error"): void {
+    if (this.#over) return;
+    this.#finish();
+    this.#stream.reset(why === "canceled" ? h3Codes.requestCancelled : h3Codes.internalError);
+    this.#stream.release();
+  }
+
+  pause(): void {
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#stream.resume();
+  }
+
+  #finish(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#engine.release();
+  }
+}
+
+/** What the codes of RFC 9114 mean for a call; all others are bugs of one of the two. */
+const codesOfReset: Readonly<Record<number, Code>> = {
+  [h3Codes.noError]: Code.Unavailable,
+  [h3Codes.requestRejected]: Code.Unavailable,
+  [h3Codes.requestCancelled]: Code.Canceled,
+  [h3Codes.excessiveLoad]: Code.ResourceExhausted,
+};
+
+function errorOfEnd({ how, code, reason }: End): ConnectError {
+  switch (how) {
+    case "peer":
+      return new ConnectError(
+        `the HTTP/3 stream was reset with error code 0x${(code ?? 0).toString(16)}`,
+        codesOfReset[code ?? 0] ?? Code.Internal,
+      );
+    case "local":
+      return new ConnectError(
+        `HTTP/3: ${reason} (0x${(code ?? 0).toString(16)})`,
+        codesOfReset[code ?? 0] ?? Code.Internal,
+      );
+    case "timeout":
+    case "lost":
+    case "handshake":
+      return new ConnectError("the connection ended before the response was complete", Code.Unavailable);
+  }
+}
+
+/** Why there is no connection. The cause has the code that Node has for the same with TLS over TCP. */
+function connectError(url: string, end: End): ConnectError {
+  switch (end.how) {
+    case "timeout":
+      return because(`${url} does not answer over UDP: is HTTP/3 on there?`, Code.Unavailable, "ETIMEDOUT");
+    case "handshake":
+      return because(`TLS with ${url} failed: ${end.reason}`, Code.Internal, codeOfHandshake(end.reason));
+    case "peer":
+    case "local":
+    case "lost":
+      return because(`no HTTP/3 connection to ${url}: ${end.reason}`, Code.Unavailable, "ECONNRESET");
+  }
+}
+
+function codeOfHandshake(reason: string): string {
+  if (reason.includes("UnknownIssuer")) return "UNABLE_TO_VERIFY_LEAF_SIGNATURE";
+  if (/not valid for name|NotValidForName/.test(reason)) return "ERR_TLS_CERT_ALTNAME_INVALID";
+  if (/expired/i.test(reason)) return "CERT_HAS_EXPIRED";
+  if (/not valid yet|NotValidYet/.test(reason)) return "CERT_NOT_YET_VALID";
+  return "ERR_SSL_QUIC";
+}
+
+function because(message: string, code: Code, systemCode: string): ConnectError {
+  const cause = Object.assign(new Error(message), { code: systemCode });
+  return new ConnectError(message, code, undefined, undefined, cause);
+}
+
+/** What Node trusts for https. */
+function systemCas(): Buffer {
+  // Of Node 22.15; before, Node's own were the default.
+  const get = getCACertificates as typeof getCACertificates | undefined;
+  return Buffer.from((get === undefined ? rootCertificates : get("default")).join("\n"));
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

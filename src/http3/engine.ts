@@ -1,0 +1,234 @@
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { DomainError } from "../errors.ts";
+import { eventKinds } from "./native.ts";
+import type { NativeBinding, NativeCounters, NativeEngine, NativeEvent } from "./native.ts";
+import { prebuildPath } from "./prebuild.ts";
+
+/** RFC 9114, section 8.1. */
+export const h3Codes = {
+  noError: 0x100,
+  internalError: 0x102,
+  excessiveLoad: 0x107,
+  requestRejected: 0x10b,
+  requestCancelled: 0x10c,
+} as const;
+
+/** How a stream or a connection has ended before its time. */
+export interface End {
+  /** "peer" has sent a code; "local" is what this side finds wrong. */
+  readonly how: "peer" | "local" | "lost" | "timeout" | "handshake";
+  readonly code: number | undefined;
+  readonly reason: string;
+}
+
+/** Gets what happens to one stream. Nothing is called after `onBroken`. */
+export interface StreamListener {
+  /** The head of a response. */
+  onHead?(status: number, header: Headers): void;
+  onChunk(chunk: Uint8Array): void;
+  /** The peer's body is complete. */
+  onEnd(trailer: Headers): void;
+  onDrain(): void;
+  /** All that was written, and its end, is on its way; or the peer wants no more of it. */
+  onFinished(): void;
+  onBroken(end: End): void;
+}
+
+export interface RequestHead {
+  readonly connection: number;
+  readonly method: string;
+  readonly scheme: string;
+  readonly authority: string;
+  /** With the query. */
+  readonly target: string;
+  readonly header: Headers;
+}
+
+export interface EngineListener {
+  onConnectionOpened?(connection: number, peer: string): void;
+  onConnectionClosed?(connection: number, end: End): void;
+  /** The stream's body does not flow before `resume`. */
+  onRequest?(stream: Http3Stream, head: RequestHead): void;
+}
+
+/** The longest interval that a timer takes, in milliseconds. */
+const longestMs = 2 ** 31 - 1;
+
+/** QUIC and HTTP/3 of one server or one client. What they do comes back in events, all that there are at once. */
+export class Http3Engine {
+  readonly native: NativeEngine;
+  readonly #listener: EngineListener;
+  readonly #streams = new Map<number, StreamListener>();
+  #holding: NodeJS.Timeout | undefined;
+  #holds = 0;
+
+  /** Fails with "config" if there is no engine for this machine. */
+  constructor(listener: EngineListener) {
+    const { NativeEngine } = loadBinding();
+    this.#listener = listener;
+    this.native = new NativeEngine(() => {
+      for (const event of this.native.take()) this.#dispatch(event);
+    });
+  }
+
+  get counters(): NativeCounters {
+    return this.native.counters();
+  }
+
+  /** Keeps the process alive until `release` has been called as often: the engine by itself does not. */
+  hold(): void {
+    if (this.#holds++ === 0) this.#holding = setInterval(() => undefined, longestMs);
+  }
+
+  release(): void {
+    if (--this.#holds === 0) clearInterval(this.#holding);
+  }
+
+  request(connection: number, method: string, url: string, header: Headers, listener: StreamListener): Http3Stream {
+    const id = this.native.request(connection, method, url, toFields(header));
+    this.#streams.set(id, listener);
+    return new Http3Stream(this.native, id, this.#streams);
+  }
+
+  #dispatch({ kind, id, connection = 0, code, data, text = [] }: NativeEvent): void {
+    switch (kind) {
+      case eventKinds.connectionOpened:
+        this.#listener.onConnectionOpened?.(id, text[0] ?? "");
+        return;
+      case eventKinds.connectionClosed:
+        this.#listener.onConnectionClosed?.(id, endOf(text, code));
+        return;
+      case eventKinds.request: {
+        const [method = "", scheme = "", authority = "", target = ""] = text;
+        const stream = new Http3Stream(this.native, id, this.#streams);
+        this.#listener.onRequest?.(stream, {
+          connection,
+          method,
+          scheme,
+          authority,
+          target,
+          header: fromFields(text, 4),
+        });
+        return;
+      }
+    }
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    switch (kind) {
+      case eventKinds.head:
+        stream.onHead?.(code ?? 0, fromFields(text));
+        return;
+      case eventKinds.data:
+        if (data !== undefined) stream.onChunk(data);
+        return;
+      case eventKinds.end:
+        stream.onEnd(fromFields(text));
+        return;
+      case eventKinds.drained:
+        stream.onDrain();
+        return;
+      case eventKinds.finished:
+        stream.onFinished();
+        return;
+      case eventKinds.broken:
+        this.#streams.delete(id);
+        // The other direction may still be open.
+        this.native.reset(id, h3Codes.requestCancelled);
+        this.native.release(id);
+        stream.onBroken(endOf(text, code));
+        return;
+    }
+  }
+}
+
+/** One request and its response. Nothing that is asked of a stream that is over has an effect. */
+export class Http3Stream {
+  readonly #native: NativeEngine;
+  readonly #id: number;
+  readonly #listeners: Map<number, StreamListener>;
+
+  constructor(native: NativeEngine, id: number, listeners: Map<number, StreamListener>) {
+    this.#native = native;
+    this.#id = id;
+    this.#listeners = listeners;
+  }
+
+  listen(listener: StreamListener): void {
+    this.#listeners.set(this.#id, listener);
+  }
+
+  sendHead(status: number, header: Headers): void {
+    this.#native.sendHead(this.#id, status, toFields(header));
+  }
+
+  /** Copies the pieces. False if the peer does not keep up: then `onDrain` follows. */
+  write(pieces: readonly Uint8Array[]): boolean {
+    let open = true;
+    const last = pieces.length - 1;
+    for (const [i, piece] of pieces.entries()) open = this.#native.write(this.#id, piece, i < last);
+    return open;
+  }
+
+  finish(trailer?: Headers): void {
+    this.#native.finish(this.#id, trailer === undefined ? [] : toFields(trailer));
+  }
+
+  reset(code: number): void {
+    this.#native.reset(this.#id, code);
+  }
+
+  stopReading(code: number): void {
+    this.#native.stopReading(this.#id, code);
+  }
+
+  pause(): void {
+    this.#native.pause(this.#id);
+  }
+
+  resume(): void {
+    this.#native.resume(this.#id);
+  }
+
+  /** Nothing more is wanted of it. What has been written still goes out. */
+  release(): void {
+    this.#listeners.delete(this.#id);
+    this.#native.release(this.#id);
+  }
+}
+
+/** What HTTP/3 has other means for (RFC 9114, section 4.2). */
+const ofConnections = new Set(["connection", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
+
+function toFields(header: Headers): string[] {
+  const fields: string[] = [];
+  for (const [name, value] of header) {
+    if (!ofConnections.has(name)) fields.push(name, value);
+  }
+  return fields;
+}
+
+function fromFields(fields: readonly string[], from = 0): Headers {
+  const header = new Headers();
+  for (let i = from; i + 1 < fields.length; i += 2) header.append(fields[i] ?? "", fields[i + 1] ?? "");
+  return header;
+}
+
+function endOf([how = "lost", reason = ""]: readonly string[], code: number | undefined): End {
+  return { how: how as End["how"], code, reason };
+}
+
+function loadBinding(): NativeBinding {
+  // From the sources, or from dist/.
+  const roots = [join(import.meta.dirname, "../.."), join(import.meta.dirname, "../../..")];
+  const path = roots.map(prebuildPath).find((candidate) => existsSync(candidate));
+  if (path === undefined) {
+    throw new DomainError({
+      kind: "config",
+      detail:
+        "HTTP/3 has no engine for this machine yet: run `npm run native:build` in Sluice's directory (it needs Rust)",
+    });
+  }
+  return createRequire(import.meta.url)(path) as NativeBinding;
+}

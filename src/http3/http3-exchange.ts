@@ -1,0 +1,135 @@
+import type { BodyReceiver, HttpExchange } from "../runtime/exchange.ts";
+import { h3Codes } from "./engine.ts";
+import type { Http3Stream, RequestHead, StreamListener } from "./engine.ts";
+
+/** A connection, by identity. */
+export interface Http3Connection {
+  readonly peer: string;
+}
+
+/** A request over HTTP/3, as the runtime takes it. */
+export class Http3Exchange implements HttpExchange {
+  readonly httpVersion = "3.0";
+  readonly connection: Http3Connection;
+  readonly #stream: Http3Stream;
+  readonly #head: RequestHead;
+  #receiver: BodyReceiver | undefined;
+  #received = false;
+  #headSent = false;
+  #ended = false;
+  #over = false;
+  #drained = (): void => undefined;
+  readonly #closeListeners: ((complete: boolean) => void)[] = [];
+
+  constructor(stream: Http3Stream, head: RequestHead, connection: Http3Connection) {
+    this.#stream = stream;
+    this.#head = head;
+    this.connection = connection;
+    stream.listen(this.#listener());
+  }
+
+  get method(): string {
+    return this.#head.method;
+  }
+
+  get path(): string {
+    return this.#head.target.split("?", 1)[0] ?? "/";
+  }
+
+  get url(): string {
+    const { scheme, authority, target } = this.#head;
+    const base = `${scheme}://${authority === "" ? "localhost" : authority}`;
+    return (URL.parse(target, base) ?? new URL(target, "https://localhost")).toString();
+  }
+
+  get header(): Headers {
+    return this.#head.header;
+  }
+
+  get peer(): string {
+    return this.connection.peer;
+  }
+
+  get headSent(): boolean {
+    return this.#headSent;
+  }
+
+  get closed(): boolean {
+    return this.#ended || this.#over;
+  }
+
+  receive(receiver: BodyReceiver): void {
+    this.#receiver = receiver;
+    this.#stream.resume();
+  }
+
+  pause(): void {
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#stream.resume();
+  }
+
+  sendHead(status: number, header: Headers): void {
+    if (this.#headSent || this.closed) return;
+    this.#headSent = true;
+    this.#stream.sendHead(status, header);
+  }
+
+  write(pieces: readonly Uint8Array[], sent?: () => void): boolean {
+    if (this.closed) return true;
+    const open = this.#stream.write(pieces);
+    // They have been copied.
+    sent?.();
+    return open;
+  }
+
+  end(trailer?: Headers): void {
+    if (this.closed) return;
+    this.#ended = true;
+    this.#stream.finish(trailer);
+  }
+
+  reset(): void {
+    if (this.#over) return;
+    this.#stream.reset(h3Codes.requestCancelled);
+    this.#close(false);
+  }
+
+  onDrain(listener: () => void): void {
+    this.#drained = listener;
+  }
+
+  onClose(listener: (complete: boolean) => void): void {
+    this.#closeListeners.push(listener);
+  }
+
+  #listener(): StreamListener {
+    return {
+      onChunk: (chunk) => this.#receiver?.onChunk(chunk),
+      onEnd: () => {
+        this.#received = true;
+        this.#receiver?.onEnd();
+      },
+      onDrain: () => {
+        this.#drained();
+      },
+      onFinished: () => {
+        // A complete answer does not need the rest of the request: RFC 9114, section 4.1.
+        if (!this.#received) this.#stream.stopReading(h3Codes.noError);
+        this.#close(true);
+      },
+      onBroken: () => {
+        this.#close(false);
+      },
+    };
+  }
+
+  #close(complete: boolean): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#stream.release();
+    for (const listener of this.#closeListeners) listener(complete);
+  }
+}

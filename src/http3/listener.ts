@@ -1,0 +1,192 @@
+import { lookup } from "node:dns/promises";
+import { isIP } from "node:net";
+import { DomainError } from "../errors.ts";
+import type { HttpExchange } from "../runtime/exchange.ts";
+import { Http3Engine } from "./engine.ts";
+import { Http3Exchange } from "./http3-exchange.ts";
+import type { Http3Connection } from "./http3-exchange.ts";
+import type { NativeCounters } from "./native.ts";
+
+/** PEM. */
+export interface Http3Identity {
+  readonly cert: string | Buffer;
+  readonly key: string | Buffer;
+  readonly clientCa?: string | Buffer;
+}
+
+export interface Http3ListenOptions {
+  readonly host: string;
+  /** UDP; 0 takes a free one. */
+  readonly port: number;
+  readonly tls: Http3Identity;
+  readonly maxConnections: number;
+  readonly maxStreamsPerConnection: number;
+  /** Bytes, as all with such names. */
+  readonly streamWindow: number;
+  readonly connectionWindow: number;
+  readonly maxHeaderBytes: number;
+  /** Milliseconds, as all that follow. */
+  readonly headerTimeout: number;
+  readonly keepaliveInterval: number;
+  readonly keepaliveTimeout: number;
+  readonly maxConnectionAge: number;
+  readonly maxConnectionAgeGrace: number;
+  /** Ends the calls of a connection whose grace is over, so that their clients are told. */
+  readonly onAged?: (connection: object) => void;
+}
+
+export interface Http3Listener {
+  readonly port: number;
+  /** Open connections. */
+  readonly connections: number;
+  readonly counters: NativeCounters;
+  /** From now on, handshakes get this certificate. Fails with "config", and changes nothing, if it cannot be used. */
+  setTls(tls: Http3Identity): void;
+  /** Takes no more connections, and tells the peers of the open ones to call no more. */
+  drain(): void;
+  /** Closes what is left, once what has been answered has arrived. */
+  close(): Promise<void>;
+}
+
+/** How much the age of connections varies, so that they do not all end at once. */
+const ageJitter = 0.1;
+
+/** How long ended calls may take to tell their clients before their connection is closed, in milliseconds. */
+const farewellMs = 1000;
+
+interface Open extends Http3Connection {
+  timer: NodeJS.Timeout;
+}
+
+/** Listens for HTTP/3. Fails with "config" if the address, the certificate or the engine cannot be used. */
+export async function listenHttp3(
+  serve: (exchange: HttpExchange) => void,
+  options: Http3ListenOptions,
+): Promise<Http3Listener> {
+  const open = new Map<number, Open>();
+  const engine = new Http3Engine({
+    onConnectionOpened(id, peer) {
+      const age = options.maxConnectionAge * (1 + ageJitter * (2 * Math.random() - 1));
+      open.set(id, { peer, timer: later(age, () => retire(id)) });
+    },
+    onConnectionClosed(id) {
+      clearTimeout(open.get(id)?.timer);
+      open.delete(id);
+    },
+    onRequest(stream, head) {
+      const connection = open.get(head.connection);
+      // The connection has closed since.
+      if (connection === undefined) stream.release();
+      else serve(new Http3Exchange(stream, head, connection));
+    },
+  });
+
+  /** The connection has reached its age: it takes no more calls, and after the grace it is closed. */
+  function retire(id: number): void {
+    const connection = open.get(id);
+    if (connection === undefined) return;
+    engine.native.goaway(id);
+    connection.timer = later(options.maxConnectionAgeGrace, () => {
+      options.onAged?.(connection);
+      connection.timer = later(farewellMs, () => {
+        engine.native.closeConnection(id);
+      });
+    });
+  }
+
+  const hosts = await addressesOf(options.host);
+  const port = bind(engine, hosts, options);
+  let closing: Promise<void> | undefined;
+  return {
+    port,
+    get connections() {
+      return engine.counters.connections;
+    },
+    get counters() {
+      return engine.counters;
+    },
+    setTls(tls) {
+      checked(() => {
+        engine.native.setTls(identityOf(tls), bufferOf(tls.clientCa));
+      });
+    },
+    drain() {
+      engine.native.goaway();
+    },
+    close: () =>
+      (closing ??= engine.native.close().then(() => {
+        for (const { timer } of open.values()) clearTimeout(timer);
+      })),
+  };
+}
+
+function later(ms: number, run: () => void): NodeJS.Timeout {
+  return setTimeout(run, Math.min(ms, 2 ** 31 - 1)).unref();
+}
+
+/** "localhost" stands for both families, because clients try either first. */
+async function addressesOf(host: string): Promise<string[]> {
+  const bare = host.replace(/^\[(.*)\]$/, "$1");
+  if (isIP(bare) !== 0) return [bare];
+  if (bare === "localhost") return ["127.0.0.1", "::1"];
+  try {
+    return [(await lookup(bare)).address];
+  } catch (cause) {
+    throw new DomainError({ kind: "config", detail: `--host ${host} is not an address of this machine` }, { cause });
+  }
+}
+
+/** Error numbers of Linux and macOS, by what they mean. */
+const systemErrors = { inUse: [98, 48], notAvailable: [99, 49, 97, 47], forbidden: [13] };
+
+function bind(engine: Http3Engine, hosts: readonly string[], options: Http3ListenOptions): number {
+  const { host, port, tls, maxConnections } = options;
+  try {
+    return engine.native.listen(hosts, port, identityOf(tls), bufferOf(tls.clientCa), maxConnections, {
+      streams: options.maxStreamsPerConnection,
+      streamWindow: options.streamWindow,
+      connectionWindow: options.connectionWindow,
+      sendWindow: options.connectionWindow,
+      idleTimeoutMs: options.keepaliveInterval + options.keepaliveTimeout,
+      keepaliveMs: options.keepaliveInterval,
+      headerBytes: options.maxHeaderBytes,
+      headerTimeoutMs: options.headerTimeout,
+    });
+  } catch (cause) {
+    const [, number, reason] = /^(\d+) (.*)$/s.exec(messageOf(cause)) ?? [];
+    const code = Number(number);
+    // A machine may have no IPv6.
+    if (hosts.length > 1 && systemErrors.notAvailable.includes(code)) return bind(engine, hosts.slice(0, 1), options);
+    const detail = systemErrors.inUse.includes(code)
+      ? `UDP port ${port} of ${host} is in use: stop the other program, or choose another --http3-port (0 takes a free one)`
+      : systemErrors.forbidden.includes(code)
+        ? `UDP port ${port} may not be used by this user: choose an --http3-port above 1023`
+        : systemErrors.notAvailable.includes(code)
+          ? `--host ${host} is not an address of this machine`
+          : code === 0
+            ? `the certificate or its key cannot be used for HTTP/3 (${reason ?? ""})`
+            : `cannot listen on ${host}, UDP port ${port}: ${reason ?? messageOf(cause)}`;
+    throw new DomainError({ kind: "config", detail }, { cause });
+  }
+}
+
+function checked(run: () => void): void {
+  try {
+    run();
+  } catch (cause) {
+    const detail = `the certificate or its key cannot be used for HTTP/3 (${messageOf(cause)})`;
+    throw new DomainError({ kind: "config", detail }, { cause });
+  }
+}
+
+function identityOf({ cert, key }: Http3Identity): { cert: Buffer; key: Buffer } {
+  return { cert: Buffer.from(cert), key: Buffer.from(key) };
+}
+
+function bufferOf(pem: string | Buffer | undefined): Buffer | undefined {
+  return pem === undefined ? undefined : Buffer.from(pem);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,98 @@
+/** What native/src/binding.rs gives. */
+
+export interface NativeLimits {
+  /** Requests at once on one connection. */
+  readonly streams: number;
+  /** Bytes that a peer may send ahead on one stream, and on a connection. */
+  readonly streamWindow: number;
+  readonly connectionWindow: number;
+  /** Unacknowledged bytes that one connection holds. */
+  readonly sendWindow: number;
+  readonly idleTimeoutMs: number;
+  readonly keepaliveMs: number;
+  readonly headerBytes: number;
+  /** For the handshake, and for the headers of a request. */
+  readonly headerTimeoutMs: number;
+}
+
+/** PEM. */
+export interface NativeIdentity {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+}
+
+/** Kinds of events, by the number that they have in native/src/binding.rs. */
+export const eventKinds = {
+  connectionOpened: 0,
+  connectionClosed: 1,
+  request: 2,
+  head: 3,
+  data: 4,
+  end: 5,
+  drained: 6,
+  finished: 7,
+  broken: 8,
+} as const;
+
+export interface NativeEvent {
+  readonly kind: number;
+  /** Of the stream, or of the connection if it is about that. */
+  readonly id: number;
+  /** That a request has come on. */
+  readonly connection?: number;
+  /** Status of a head; error code of an end, if it has one. */
+  readonly code?: number;
+  readonly data?: Buffer;
+  /**
+   * Names and values by turns, of a head or of trailers; before them method,
+   * scheme, authority and path of a request. Of an end, how and why; of an
+   * opened connection, its peer.
+   */
+  readonly text?: readonly string[];
+}
+
+export interface NativeCounters {
+  readonly connections: number;
+  readonly connectionsOpened: number;
+  readonly connectionsRefused: number;
+  /** That JavaScript has not let go yet. */
+  readonly streams: number;
+  readonly streamsOpened: number;
+  /** Of the whole process. */
+  readonly panics: number;
+}
+
+export interface NativeEngine {
+  /** Returns the port. The message of its error begins with the system's error number, or 0, and a blank. */
+  listen(
+    hosts: readonly string[],
+    port: number,
+    identity: NativeIdentity,
+    clientCa: Buffer | undefined,
+    maxConnections: number,
+    limits: NativeLimits,
+  ): number;
+  setTls(identity: NativeIdentity, clientCa: Buffer | undefined): void;
+  /** Of one connection, or of all: then no new ones are taken either. */
+  goaway(connection?: number): void;
+  trust(ca: Buffer, identity: NativeIdentity | undefined, limits: NativeLimits): void;
+  connect(hosts: readonly string[], port: number, name: string): number;
+  usable(connection: number): boolean;
+  request(connection: number, method: string, url: string, fields: readonly string[]): number;
+  closeConnection(connection: number): void;
+  take(): readonly NativeEvent[];
+  sendHead(stream: number, status: number, fields: readonly string[]): void;
+  write(stream: number, bytes: Uint8Array, more: boolean): boolean;
+  finish(stream: number, trailers: readonly string[]): void;
+  reset(stream: number, code: number): void;
+  stopReading(stream: number, code: number): void;
+  pause(stream: number): void;
+  resume(stream: number): void;
+  release(stream: number): void;
+  counters(): NativeCounters;
+  close(): Promise<void>;
+}
+
+export interface NativeBinding {
+  readonly NativeEngine: new (wake: () => void) => NativeEngine;
+}
