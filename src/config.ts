@@ -299,7 +299,8 @@ export const clientOptions = {
     "2",
     "HTTP version. Bidi streaming needs 2 or 3; 3 needs https.",
   ),
-  http3: boolean("http3", false, "The same as --http-version 3."),
+  // A server has an option of this name too.
+  http3: { ...boolean("http3", false, "The same as --http-version 3."), env: "SLUICE_CLIENT_HTTP3" },
   timeout: duration("timeout", 0, [0, 365 * day], "Deadline for each call; 0 for none."),
 } as const satisfies Record<string, OptionSpec<unknown>>;
 

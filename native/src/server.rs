@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h3::error::Code;
 use h3::server::RequestResolver;
-use quinn::{Endpoint, Incoming, ServerConfig};
+use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, ServerConfig};
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::engine::{Engine, Event, lock, runtime};
 use crate::quic::{Connection, Shared};
@@ -31,7 +31,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 pub struct Server {
     engine: Arc<Engine>,
-    endpoints: Vec<Endpoint>,
+    endpoints: Mutex<Vec<Endpoint>>,
+    sockets: Vec<Weak<dyn AsyncUdpSocket>>,
+    port: u16,
+    draining: AtomicBool,
     options: ServerOptions,
     configs: Mutex<Configs>,
     open: Mutex<HashMap<u32, Arc<Peer>>>,
@@ -112,6 +115,7 @@ impl Server {
         let runtime = runtime().map_err(plain)?;
         let _entered = runtime.enter();
         let mut endpoints = Vec::new();
+        let mut sockets = Vec::new();
         let mut port = 0;
         for address in &options.addresses {
             let mut address = *address;
@@ -122,8 +126,12 @@ impl Server {
             let system = |error: std::io::Error| (error.raw_os_error(), error.to_string());
             let socket = bind(address).map_err(system)?;
             port = socket.local_addr().map_err(system)?.port();
+            let socket = quinn::TokioRuntime
+                .wrap_udp_socket(socket)
+                .map_err(system)?;
+            sockets.push(Arc::downgrade(&socket));
             endpoints.push(
-                Endpoint::new(
+                Endpoint::new_with_abstract_socket(
                     endpoint_config().map_err(plain)?,
                     Some((*configs.far).clone()),
                     socket,
@@ -134,22 +142,22 @@ impl Server {
         }
         let server = Arc::new(Self {
             engine,
-            endpoints,
+            endpoints: Mutex::new(endpoints.clone()),
+            sockets,
+            port,
+            draining: AtomicBool::new(false),
             options,
             configs: Mutex::new(configs),
             open: Mutex::default(),
         });
-        for endpoint in server.endpoints.clone() {
+        for endpoint in endpoints {
             runtime.spawn(server.clone().accept(endpoint));
         }
         Ok(server)
     }
 
     pub fn port(&self) -> u16 {
-        self.endpoints
-            .first()
-            .and_then(|endpoint| endpoint.local_addr().ok())
-            .map_or(0, |address| address.port())
+        self.port
     }
 
     pub fn set_tls(&self, identity: &Identity, client_ca: Option<&[u8]>) -> Result<(), String> {
@@ -159,14 +167,12 @@ impl Server {
 
     /// Tells the peer of one connection, or of all, to make no more requests; each closes with its last one.
     pub fn goaway(&self, connection: Option<u32>) {
+        if connection.is_none() {
+            self.draining.store(true, Ordering::Release);
+        }
         for (id, peer) in lock(&self.open).iter() {
             if connection.is_none_or(|one| one == *id) {
                 peer.goaway.send_replace(true);
-            }
-        }
-        if connection.is_none() {
-            for endpoint in &self.endpoints {
-                endpoint.set_server_config(None);
             }
         }
     }
@@ -188,12 +194,21 @@ impl Server {
         })
         .await;
         let code = crate::quic::varint(Code::H3_NO_ERROR.value());
-        for endpoint in &self.endpoints {
+        let endpoints = std::mem::take(&mut *lock(&self.endpoints));
+        for endpoint in &endpoints {
             endpoint.close(code, b"");
         }
-        for endpoint in &self.endpoints {
+        for endpoint in &endpoints {
             let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
         }
+        drop(endpoints);
+        // The port is free when nobody has the socket any more.
+        let _ = timeout(FAREWELL, async {
+            while self.sockets.iter().any(|socket| socket.strong_count() > 0) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
 
     async fn accept(self: Arc<Self>, endpoint: Endpoint) {
@@ -202,6 +217,10 @@ impl Server {
             // What comes from elsewhere may have a forged sender: it is asked to prove its address.
             if !near && !incoming.remote_address_validated() && incoming.may_retry() {
                 let _ = incoming.retry();
+                continue;
+            }
+            if self.draining.load(Ordering::Acquire) {
+                incoming.refuse();
                 continue;
             }
             let counters = &self.engine.counters;

@@ -235,7 +235,8 @@ function connectError(url: string, end: End): ConnectError {
 }
 
 function codeOfHandshake(reason: string): string {
-  if (reason.includes("UnknownIssuer")) return "UNABLE_TO_VERIFY_LEAF_SIGNATURE";
+  // The latter is a CA of the same name, but not the same.
+  if (/UnknownIssuer|BadSignature/.test(reason)) return "UNABLE_TO_VERIFY_LEAF_SIGNATURE";
   if (/not valid for name|NotValidForName/.test(reason)) return "ERR_TLS_CERT_ALTNAME_INVALID";
   if (/expired/i.test(reason)) return "CERT_HAS_EXPIRED";
   if (/not valid yet|NotValidYet/.test(reason)) return "CERT_NOT_YET_VALID";

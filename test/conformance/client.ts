@@ -27,6 +27,7 @@ const defaultReadMaxBytes = 16 * 1024 * 1024;
 const httpVersions = new Map<HTTPVersion, NodeTransportOptions["httpVersion"]>([
   [HTTPVersion.HTTP_VERSION_1, "1.1"],
   [HTTPVersion.HTTP_VERSION_2, "2"],
+  [HTTPVersion.HTTP_VERSION_3, "3"],
 ]);
 const protocols = new Map<Protocol, NodeTransportOptions["protocol"]>([
   [Protocol.CONNECT, "connect"],

@@ -5,9 +5,11 @@
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { resolveConfig } from "../../src/config.ts";
+import { listenHttp3 } from "../../src/http3/listener.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
 import { readFrames, writeFrame } from "./framing.ts";
+import { HTTPVersion } from "./gen/connectrpc/conformance/v1/config_pb.ts";
 import {
   ServerCompatRequestSchema,
   ServerCompatResponseSchema,
@@ -23,7 +25,7 @@ async function readRequest(): Promise<ServerCompatRequest> {
 }
 
 const request = await readRequest();
-const { useTls, serverCreds, clientTlsCert, messageReceiveLimit } = request;
+const { httpVersion, useTls, serverCreds, clientTlsCert, messageReceiveLimit } = request;
 if (useTls && serverCreds === undefined) throw new Error("the suite asks for TLS and has given no certificate");
 
 /** The defaults of `sluice serve`, but for what the suite asks for. */
@@ -44,17 +46,18 @@ const runtime = createRuntime({
     console.error(error);
   },
 });
-const listener = await listen(runtime.handle, {
-  ...config,
-  tls:
-    useTls && serverCreds !== undefined
-      ? {
-          cert: Buffer.from(serverCreds.cert),
-          key: Buffer.from(serverCreds.key),
-          ...(clientTlsCert.byteLength === 0 ? {} : { clientCa: Buffer.from(clientTlsCert) }),
-        }
-      : undefined,
-});
+const tls =
+  useTls && serverCreds !== undefined
+    ? {
+        cert: Buffer.from(serverCreds.cert),
+        key: Buffer.from(serverCreds.key),
+        ...(clientTlsCert.byteLength === 0 ? {} : { clientCa: Buffer.from(clientTlsCert) }),
+      }
+    : undefined;
+const listener =
+  httpVersion === HTTPVersion.HTTP_VERSION_3 && tls !== undefined
+    ? await listenHttp3(runtime.serve, { ...config, tls })
+    : await listen(runtime.handle, { ...config, tls });
 // The suite sends it when it is done with this server.
 process.once("SIGTERM", () => {
   void listener.close();
