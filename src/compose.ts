@@ -16,14 +16,15 @@ import { isLoopback, sampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import { listenAdmin } from "./listen/admin.ts";
-import { withCors } from "./listen/cors.ts";
 import { listen } from "./listen/listen.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
 import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { callKey } from "./runtime/call.ts";
+import { withCors } from "./runtime/cors.ts";
 import { createRuntime } from "./runtime/handler.ts";
+import { nodeHandlers } from "./runtime/node-handlers.ts";
 import { createDataService } from "./services/data.ts";
 import { createErrorInterceptor, toConnectError } from "./services/error-codes.ts";
 import { createGreetService, prepareGreeting } from "./services/greet.ts";
@@ -133,7 +134,9 @@ async function startWith(
     },
   });
   const requestGate = async (context: HandlerContext): Promise<void> => {
-    log.debug({ method: context.method.name, headers: redactHeaders(context.requestHeader) }, "request");
+    if (log.isLevelEnabled("debug")) {
+      log.debug({ method: context.method.name, headers: redactHeaders(context.requestHeader) }, "request");
+    }
     if (context.service.typeName === GreetService.typeName) prepareGreeting(context);
     // Health goes on answering, so that an orchestrator sees NOT_SERVING instead of a failure.
     if (draining.signal.aborted && context.service.typeName !== Health.typeName) throw goingAway();
@@ -188,7 +191,7 @@ async function startWith(
     activeCalls: () => runtime.activeCalls,
     connections: () => listener.connections + (http3?.connections ?? 0),
   });
-  const handler = withCors(runtime.handle, {
+  const serve = withCors(runtime.serve, {
     origins: config.corsOrigins,
     requestHeaders: ["Authorization", "Acme-Token"],
     responseHeaders: ["Greet-Version", "Greet-Count"],
@@ -200,16 +203,16 @@ async function startWith(
     );
   };
   const listener = await listen(
-    (req, res) => {
-      if (http3 !== undefined) res.setHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
-      handler(req, res);
-    },
+    nodeHandlers((exchange) => {
+      if (http3 !== undefined) exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
+      serve(exchange);
+    }),
     { ...config, tls, onAged },
   );
   cleanups.push(() => listener.close());
   if (config.http3 && tls !== undefined) {
     const { listenHttp3 } = await import("./http3/listener.ts");
-    http3 = await listenHttp3(runtime.serve, { ...config, port: config.http3Port ?? listener.port, tls, onAged });
+    http3 = await listenHttp3(serve, { ...config, port: config.http3Port ?? listener.port, tls, onAged });
   }
   cleanups.push(() => http3?.close());
   const admin =

@@ -2,6 +2,7 @@
 import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { announce } from "./announce.ts";
 import { routes } from "./service.ts";
 
@@ -14,5 +15,5 @@ const runtime = createRuntime({
     console.error(error);
   },
 });
-const listener = await listen(runtime.handle, { ...config, tls: undefined });
+const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls: undefined });
 announce(Number(new URL(listener.url).port));

@@ -6,7 +6,7 @@ import type { Socket } from "node:net";
 import { writePieces } from "../wire/node-platform.ts";
 import type { ClientExchange, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
 import { errorOfNode, isLateWrite } from "./node-errors.ts";
-import { fromNodeHeaders, toNodeHeaders } from "./node-headers.ts";
+import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
 
 /** Connections over HTTP/1.1, which the agent keeps. */
 export function createHttp1Exchanges(agent: Agent): OpenExchange {

@@ -11,7 +11,7 @@ import type {
 import { writePieces } from "../wire/node-platform.ts";
 import type { ClientExchange, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
 import { errorOfNode, errorOfReset, isLateWrite } from "./node-errors.ts";
-import { fromNodeHeaders, toNodeHeaders } from "./node-headers.ts";
+import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
 
 export interface Http2Options {
   /** How often a connection with open calls is checked, in milliseconds. */

@@ -15,6 +15,7 @@ export class Http3Exchange implements HttpExchange {
   readonly #head: RequestHead;
   #receiver: BodyReceiver | undefined;
   #received = false;
+  #added: [name: string, value: string][] = [];
   #headSent = false;
   #ended = false;
   #over = false;
@@ -71,9 +72,14 @@ export class Http3Exchange implements HttpExchange {
     this.#stream.resume();
   }
 
+  addHeader(name: string, value: string): void {
+    this.#added.push([name, value]);
+  }
+
   sendHead(status: number, header: Headers): void {
     if (this.#headSent || this.closed) return;
     this.#headSent = true;
+    for (const [name, value] of this.#added) header.set(name, value);
     this.#stream.sendHead(status, header);
   }
 

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { constants } from "node:http2";
-import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Session } from "node:http2";
+import type { ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import { keepAlive } from "./keepalive.ts";
 import type { KeepaliveOptions } from "./keepalive.ts";
@@ -80,11 +80,9 @@ export class Connections {
   }
 
   /** Counts a call of an HTTP/1.1 connection; its answer says so if the connection takes no more. */
-  begin(req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse): void {
-    if (req.httpVersionMajor === 2) return;
-    const { socket } = req;
+  begin({ socket }: IncomingMessage, res: ServerResponse): void {
     this.#busy.set(socket, (this.#busy.get(socket) ?? 0) + 1);
-    if (this.#draining || this.#aged.has(socket)) (res as ServerResponse).setHeader("connection", "close");
+    if (this.#draining || this.#aged.has(socket)) res.setHeader("connection", "close");
     res.once("close", () => {
       this.#busy.set(socket, (this.#busy.get(socket) ?? 1) - 1);
       if (this.#draining || this.#aged.has(socket)) socket.end();

@@ -1,27 +1,25 @@
 import { X509Certificate } from "node:crypto";
 import { createServer as createHttp1Server } from "node:http";
 import type { IncomingMessage, Server as Http1Server, ServerResponse } from "node:http";
-import { createSecureServer, createServer as createHttp2Server } from "node:http2";
-import type {
-  Http2SecureServer,
-  Http2Server,
-  Http2ServerRequest,
-  Http2ServerResponse,
-  SecureServerOptions,
-} from "node:http2";
+import { createServer as createHttp2Server } from "node:http2";
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { createServer as createTcpServer } from "node:net";
 import type { AddressInfo, Server as TcpServer, Socket } from "node:net";
-import { createSecureContext } from "node:tls";
+import { createSecureContext, createServer as createTlsServer } from "node:tls";
+import type { Server as TlsServer, TlsOptions } from "node:tls";
 import { DomainError } from "../errors.ts";
 import { Connections } from "./connections.ts";
 import type { ConnectionOptions } from "./connections.ts";
 import { sniff } from "./sniff.ts";
 import type { TlsIdentity } from "./tls-files.ts";
 
-export type RequestHandler = (
-  req: IncomingMessage | Http2ServerRequest,
-  res: ServerResponse | Http2ServerResponse,
-) => void;
+/** Gets each request. */
+export interface Handlers {
+  /** Of HTTP/1.1. */
+  onRequest(req: IncomingMessage, res: ServerResponse): void;
+  /** Of HTTP/2. */
+  onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void;
+}
 
 export interface ListenOptions extends ConnectionOptions {
   readonly host: string;
@@ -61,20 +59,16 @@ export interface Listener {
  * Listens on one port for HTTP/1.1 and HTTP/2. Fails with a DomainError of kind
  * "config" when the address or the certificate cannot be used.
  */
-export async function listen(handler: RequestHandler, options: ListenOptions): Promise<Listener> {
+export async function listen(handlers: Handlers, options: ListenOptions): Promise<Listener> {
   const connections = new Connections(options);
-  const guarded: RequestHandler = (req, res) => {
-    connections.begin(req, res);
-    if (req.httpVersionMajor === 2 && sizeOf(req.rawHeaders) > options.maxHeaderBytes) {
-      // Node enforces what it advertises only once the peer has acknowledged it. RFC 6585, section 5.
-      res.statusCode = 431;
-      res.end();
-      return;
-    }
-    handler(req, res);
-  };
-  const secure = options.tls === undefined ? undefined : listenTls(guarded, connections, options, options.tls);
-  const server = secure ?? listenClear(guarded, connections, options);
+  const { http1, http2 } = createHttpServers(handlers, connections, options);
+  const secure = options.tls === undefined ? undefined : listenTls(http1, http2, options, options.tls);
+  const server = secure ?? listenClear(http1, http2, options);
+  server.once("close", () => {
+    // Ends the check of timeouts; there is nothing else to close.
+    http1.close();
+    http2.close();
+  });
   server.on("connection", (socket: Socket) => {
     connections.add(socket);
   });
@@ -113,19 +107,40 @@ export async function listen(handler: RequestHandler, options: ListenOptions): P
   };
 }
 
-/** Two HTTP servers that never listen, behind a TCP server that tells their connections apart. */
-function listenClear(handler: RequestHandler, connections: Connections, options: ListenOptions): TcpServer {
-  const http1 = createHttp1Server(http1Options(options), handler);
-  const http2 = createHttp2Server(http2Options(options), handler);
-  prepareHttp1(http1);
+/** Two HTTP servers that never listen: others hand them their connections. */
+function createHttpServers(
+  handlers: Handlers,
+  connections: Connections,
+  options: ListenOptions,
+): { readonly http1: Http1Server; readonly http2: Http2Server } {
+  const http1 = createHttp1Server(http1Options(options), (req, res) => {
+    connections.begin(req, res);
+    handlers.onRequest(req, res);
+  });
+  answerClientErrors(http1);
+  // An HTTP server checks its timeouts only from this event on, which it never gets: it does not listen.
+  http1.emit("listening");
+  const http2 = createHttp2Server(http2Options(options));
   http2.on("session", (session) => {
     session.setLocalWindowSize(options.connectionWindow);
     connections.addSession(session);
   });
   http2.on("sessionError", () => undefined);
-  // An HTTP server checks its timeouts only from this event on, which it never gets: it does not listen.
-  http1.emit("listening");
-  const tcp = createTcpServer({ noDelay: true, keepAlive: true, pauseOnConnect: false }, (socket) => {
+  http2.on("stream", (stream, headers, _flags, rawHeaders) => {
+    if (sizeOf(rawHeaders) <= options.maxHeaderBytes) {
+      handlers.onStream(stream, headers);
+      return;
+    }
+    // Node enforces what it advertises only once the peer has acknowledged it. RFC 6585, section 5.
+    stream.on("error", () => undefined);
+    stream.respond({ ":status": 431 }, { endStream: true });
+  });
+  return { http1, http2 };
+}
+
+/** A TCP server that tells the two kinds of connections apart by their first bytes. */
+function listenClear(http1: Http1Server, http2: Http2Server, options: ListenOptions): TcpServer {
+  return createTcpServer({ noDelay: true, keepAlive: true, pauseOnConnect: false }, (socket) => {
     socket.on("error", () => undefined);
     const timer = setTimeout(() => socket.destroy(), options.headerTimeout).unref();
     const stop = sniff(socket, (protocol) => {
@@ -137,48 +152,35 @@ function listenClear(handler: RequestHandler, connections: Connections, options:
       stop();
     });
   });
-  tcp.once("close", () => {
-    // Ends the check of timeouts; there is nothing else to close.
-    http1.close();
-    http2.close();
-  });
-  return tcp;
 }
 
 const minVersion = "TLSv1.2";
 
-function listenTls(
-  handler: RequestHandler,
-  connections: Connections,
-  options: ListenOptions,
-  tls: TlsIdentity,
-): Http2SecureServer {
+/** A TLS server, whose handshake tells the two kinds of connections apart. */
+function listenTls(http1: Http1Server, http2: Http2Server, options: ListenOptions, tls: TlsIdentity): TlsServer {
   checkTls(tls);
-  const server = createSecureServer(
+  const server = createTlsServer(
     {
-      ...http1Options(options),
-      ...http2Options(options),
       ...nodeTls(tls),
-      allowHTTP1: true,
+      ALPNProtocols: ["h2", "http/1.1"],
       minVersion,
       handshakeTimeout: options.headerTimeout,
+      noDelay: true,
+      keepAlive: true,
     },
-    handler,
+    (socket) => {
+      socket.on("error", () => undefined);
+      (socket.alpnProtocol === "h2" ? http2 : http1).emit("connection", socket);
+    },
   );
-  server.on("session", (session) => {
-    session.setLocalWindowSize(options.connectionWindow);
-    connections.addSession(session);
-  });
-  server.on("sessionError", () => undefined);
   server.on("tlsClientError", (_error, socket: Socket) => {
     socket.destroy();
   });
-  prepareHttp1(server);
   return server;
 }
 
 /** In Node's words. */
-function nodeTls({ cert, key, clientCa }: TlsIdentity): SecureServerOptions {
+function nodeTls({ cert, key, clientCa }: TlsIdentity): TlsOptions {
   return {
     cert,
     key,
@@ -234,7 +236,7 @@ function http2Options(options: ListenOptions) {
   };
 }
 
-function prepareHttp1(server: Http1Server | Http2SecureServer | Http2Server): void {
+function answerClientErrors(server: Http1Server): void {
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
     if (!socket.writable || error.code === "ECONNRESET") {
       socket.destroy();

@@ -33,6 +33,8 @@ export interface HttpExchange {
   pause(): void;
   resume(): void;
 
+  /** Adds a header to those that `sendHead` will get. */
+  addHeader(name: string, value: string): void;
   /** Sends the status and the headers at once. Nothing, if that has been done. */
   sendHead(status: number, header: Headers): void;
   /**

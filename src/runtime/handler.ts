@@ -9,8 +9,6 @@ import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { allocateUncleared } from "../wire/node-platform.ts";
-import { NodeExchange } from "./node-exchange.ts";
-import type { NodeRequest, NodeResponse } from "./node-types.ts";
 import { collectRoutes } from "./routes.ts";
 import type { Route } from "./routes.ts";
 import { serveEnveloped } from "./enveloped-call.ts";
@@ -64,9 +62,7 @@ export interface RuntimeOptions {
 
 /** Serves a router's RPCs. */
 export interface Runtime {
-  /** A request listener for node:http and node:http2. */
-  handle(this: void, req: NodeRequest, res: NodeResponse): void;
-  /** Serves what another version of HTTP has received. */
+  /** Serves a request, of whatever version of HTTP. */
   serve(this: void, exchange: HttpExchange): void;
   /** Calls that are not over. */
   readonly activeCalls: number;
@@ -188,9 +184,6 @@ export function createRuntime(options: RuntimeOptions): Runtime {
 
   return {
     serve,
-    handle(req, res) {
-      serve(new NodeExchange(req, res));
-    },
     get activeCalls() {
       return active.size;
     },

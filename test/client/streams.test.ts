@@ -9,6 +9,7 @@ import { createStreamingClient } from "../../src/client/streaming-client.ts";
 import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { Taker, collect, failureOf, requests } from "../support/calls.ts";
 import { deferred, until, within } from "../support/deadline.ts";
 import { laneName, lanes } from "../support/transports.ts";
@@ -25,7 +26,7 @@ async function useGreet(
     interceptors: [],
     routes: (router) => router.service(GreetService, greet),
   });
-  const listener = await listen(runtime.handle, { ...config, tls: undefined });
+  const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls: undefined });
   const client = clientOf(lane, listener.url);
   onTestFinished(() => listener.close());
   return client;

@@ -8,6 +8,7 @@ import { resolveConfig } from "../../src/config.ts";
 import { listenHttp3 } from "../../src/http3/listener.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { readFrames, writeFrame } from "./framing.ts";
 import { HTTPVersion } from "./gen/connectrpc/conformance/v1/config_pb.ts";
 import {
@@ -57,7 +58,7 @@ const tls =
 const listener =
   httpVersion === HTTPVersion.HTTP_VERSION_3 && tls !== undefined
     ? await listenHttp3(runtime.serve, { ...config, tls })
-    : await listen(runtime.handle, { ...config, tls });
+    : await listen(nodeHandlers(runtime.serve), { ...config, tls });
 // The suite sends it when it is done with this server.
 process.once("SIGTERM", () => {
   void listener.close();

@@ -9,6 +9,7 @@ import { listenHttp3 } from "../../src/http3/listener.ts";
 import { createDevCertificates } from "../../src/listen/dev-certificate.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { deferred, within } from "../support/deadline.ts";
 import { createTransport, http3Lanes, laneName, lanes } from "../support/transports.ts";
 import type { Lane } from "../support/transports.ts";
@@ -100,7 +101,7 @@ async function serve({ httpVersion, tls }: Lane): Promise<Serving> {
     const listener = await listenHttp3(runtime.serve, { ...config, tls: tlsFiles });
     return { url: `https://127.0.0.1:${listener.port}`, close: () => listener.close(), idle };
   }
-  const listener = await listen(runtime.handle, { ...config, tls: tls ? tlsFiles : undefined });
+  const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls: tls ? tlsFiles : undefined });
   return { url: listener.url, close: () => listener.close(), idle };
 }
 

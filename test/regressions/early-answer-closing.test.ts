@@ -3,6 +3,7 @@ import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { createRawClient } from "../support/raw-call.ts";
 
 // Node closes an HTTP/1.1 connection that is not kept once the answer is written. If the request was still arriving,
@@ -20,7 +21,7 @@ it("an answer that does not wait for the request arrives whole, also if the conn
       });
     },
   });
-  const listener = await listen(runtime.handle, { ...config, tls: undefined });
+  const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls: undefined });
   onTestFinished(() => listener.close());
   const client = createRawClient(listener.url, "1.1");
   onTestFinished(() => {

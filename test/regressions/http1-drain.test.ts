@@ -6,6 +6,7 @@ import { resolveConfig } from "../../src/config.ts";
 import { createDevCertificates } from "../../src/listen/dev-certificate.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { within } from "../support/deadline.ts";
 
 // node:http never says "drain" after a corked write that it refused, if the socket below took it all.
@@ -33,7 +34,7 @@ describe("large messages over HTTP/1.1 go on after the first pause", () => {
             },
           }),
       });
-      const listener = await listen(runtime.handle, { ...config, tls });
+      const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls });
       onTestFinished(() => listener.close());
       const { transport, close } = createNodeTransport({
         url: listener.url,

@@ -4,6 +4,7 @@ import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { within } from "../support/deadline.ts";
 import { createTransport } from "../support/transports.ts";
 
@@ -22,7 +23,7 @@ it("a large message over HTTP/1.1 does not stop the stream", async () => {
       });
     },
   });
-  const listener = await listen(runtime.handle, { ...config, tls: undefined });
+  const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls: undefined });
   onTestFinished(() => listener.close());
   const made = createTransport({ protocol: "connect", httpVersion: "1.1", tls: false, json: true }, listener.url);
   onTestFinished(made.close);

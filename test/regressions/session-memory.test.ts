@@ -5,6 +5,7 @@ import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { within } from "../support/deadline.ts";
 import { envelopeOf } from "../support/envelopes.ts";
 
@@ -22,7 +23,7 @@ it("a connection with many slow readers takes more calls", async () => {
         },
       }),
   });
-  const listener = await listen(runtime.handle, { ...config, tls: undefined });
+  const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls: undefined });
   const session = connect(listener.url);
   session.on("error", () => undefined);
   onTestFinished(async () => {

@@ -7,6 +7,7 @@ import type { Config } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
 import type { CallRecord } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { deferred, until, within } from "../support/deadline.ts";
 import { envelopeOf } from "../support/envelopes.ts";
 import { post, useSession } from "../support/raw.ts";
@@ -52,7 +53,7 @@ async function serve(given: Partial<Config>, greetingBytes = 1): Promise<Served>
     },
     onCallEnd: ended.resolve,
   });
-  const listener = await listen(runtime.handle, { ...config, tls: undefined });
+  const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls: undefined });
   onTestFinished(async () => {
     released.resolve();
     await listener.close();

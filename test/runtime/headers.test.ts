@@ -9,6 +9,7 @@ import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import type { Listener } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { within } from "../support/deadline.ts";
 import { envelope, post, useSession } from "../support/raw.ts";
 import { useServer } from "../support/server.ts";
@@ -57,7 +58,7 @@ async function serveSilence(): Promise<Listener> {
       });
     },
   });
-  return listen(runtime.handle, { ...config, tls: undefined });
+  return listen(nodeHandlers(runtime.serve), { ...config, tls: undefined });
 }
 
 describe("response headers leave when a stream is admitted, before the first message", () => {

@@ -7,6 +7,7 @@ import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { callKey } from "../../src/runtime/call.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { deferred, within } from "../support/deadline.ts";
 import { createTransport, laneName, lanes } from "../support/transports.ts";
 import type { Lane } from "../support/transports.ts";
@@ -25,7 +26,7 @@ async function useGreet(
     ...(onLateHeaders === undefined ? {} : { onLateHeaders }),
     routes: (router) => router.service(GreetService, greet),
   });
-  const listener = await listen(runtime.handle, { ...config, tls: undefined });
+  const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls: undefined });
   const { transport, close } = createTransport(lane, listener.url);
   onTestFinished(async () => {
     close();

@@ -1,12 +1,17 @@
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import fc from "fast-check";
+import { once } from "node:events";
+import { createServer as createHttp1Server } from "node:http";
+import { createServer as createHttp2Server } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { promisify } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
-import type { Listener, RequestHandler } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
 import type { Runtime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { until, within } from "../support/deadline.ts";
 import { envelopesOf } from "../support/envelopes.ts";
 import { createRawClient } from "../support/raw-call.ts";
@@ -41,7 +46,7 @@ const manners = (["client", "server", "bidi"] as const).flatMap((shape) =>
 
 interface Target {
   readonly name: string;
-  readonly listener: Listener;
+  readonly close: () => Promise<unknown>;
   readonly clients: Readonly<Record<"1.1" | "2", RawClient>>;
 }
 
@@ -50,31 +55,48 @@ let runtime: Runtime;
 let ours: Target;
 let connects: Target;
 
-async function serve(name: string, handler: RequestHandler): Promise<Target> {
-  const listener = await listen(handler, { ...resolveConfig({ port: 0 }), tls: undefined });
+async function serveOurs(): Promise<Target> {
+  const listener = await listen(nodeHandlers(runtime.serve), { ...resolveConfig({ port: 0 }), tls: undefined });
   const clients = { "1.1": createRawClient(listener.url, "1.1"), "2": createRawClient(listener.url, "2") };
-  return { name, listener, clients };
+  return { name: "Sluice", close: () => listener.close(), clients };
+}
+
+async function serveConnects(adapter: ReturnType<typeof connectNodeAdapter>): Promise<Target> {
+  const http1 = createHttp1Server((req, res) => {
+    Object.defineProperty(req, "httpVersion", { value: "2.0" });
+    adapter(req, res);
+  });
+  const http2 = createHttp2Server(adapter);
+  const urls = await Promise.all(
+    [http1, http2].map(async (server) => {
+      await once(server.listen(0, "127.0.0.1"), "listening");
+      return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    }),
+  );
+  const [url1 = "", url2 = ""] = urls;
+  return {
+    name: "Connect",
+    close: () => Promise.all([http1, http2].map((server) => promisify(server.close.bind(server))())),
+    clients: { "1.1": createRawClient(url1, "1.1"), "2": createRawClient(url2, "2") },
+  };
 }
 
 beforeAll(async () => {
   const config = { ...resolveConfig({ compressStreams: true }), maxMessageBytes, compressMinBytes };
   runtime = createRuntime({ ...config, interceptors: [], routes: scripts.routes });
-  ours = await serve("Sluice", runtime.handle);
+  ours = await serveOurs();
   const adapter = connectNodeAdapter({
     routes: scripts.routes,
     readMaxBytes: maxMessageBytes,
     compressMinBytes,
   });
-  connects = await serve("Connect", (req, res) => {
-    if (req.httpVersionMajor === 1) Object.defineProperty(req, "httpVersion", { value: "2.0" });
-    adapter(req, res);
-  });
+  connects = await serveConnects(adapter);
 });
 
 afterAll(async () => {
-  for (const { clients, listener } of [ours, connects]) {
+  for (const { clients, close } of [ours, connects]) {
     for (const client of Object.values(clients)) client.close();
-    await listener.close();
+    await close();
   }
 });
 

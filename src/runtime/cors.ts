@@ -1,8 +1,7 @@
 import { cors } from "@connectrpc/connect";
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { HttpExchange } from "./exchange.ts";
 
-type Handler = (req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse) => void;
+type Serve = (exchange: HttpExchange) => void;
 
 /** Browsers keep the answer to a preflight for at most this long (Chromium's cap), in seconds. */
 const preflightMaxAge = 7200;
@@ -22,8 +21,8 @@ export interface CorsOptions {
  * Credentials are headers, never cookies, so `Access-Control-Allow-Credentials`
  * is not sent.
  */
-export function withCors(handler: Handler, options: CorsOptions): Handler {
-  if (options.origins.length === 0) return handler;
+export function withCors(serve: Serve, options: CorsOptions): Serve {
+  if (options.origins.length === 0) return serve;
   const any = options.origins.includes("*");
   const allowed = new Set(options.origins);
   const allowHeaders = [...cors.allowedHeaders, ...options.requestHeaders].join(", ");
@@ -33,24 +32,24 @@ export function withCors(handler: Handler, options: CorsOptions): Handler {
     // Connect's unary protocol sends trailers as headers with this prefix.
     ...options.responseHeaders.map((name) => `Trailer-${name}`),
   ].join(", ");
-  return (req, res) => {
-    const origin = req.headers.origin;
-    const admitted = origin !== undefined && (any || allowed.has(origin));
-    res.setHeader("Vary", "Origin");
+  return (exchange) => {
+    const origin = exchange.header.get("origin");
+    const admitted = origin !== null && (any || allowed.has(origin));
+    exchange.addHeader("vary", "Origin");
     if (admitted) {
-      res.setHeader("Access-Control-Allow-Origin", any ? "*" : origin);
-      res.setHeader("Access-Control-Expose-Headers", exposeHeaders);
+      exchange.addHeader("access-control-allow-origin", any ? "*" : origin);
+      exchange.addHeader("access-control-expose-headers", exposeHeaders);
     }
-    if (req.method === "OPTIONS" && req.headers["access-control-request-method"] !== undefined) {
+    if (exchange.method === "OPTIONS" && exchange.header.has("access-control-request-method")) {
       if (admitted) {
-        res.setHeader("Access-Control-Allow-Methods", cors.allowedMethods.join(", "));
-        res.setHeader("Access-Control-Allow-Headers", allowHeaders);
-        res.setHeader("Access-Control-Max-Age", String(preflightMaxAge));
+        exchange.addHeader("access-control-allow-methods", cors.allowedMethods.join(", "));
+        exchange.addHeader("access-control-allow-headers", allowHeaders);
+        exchange.addHeader("access-control-max-age", String(preflightMaxAge));
       }
-      res.statusCode = 204;
-      res.end();
+      exchange.sendHead(204, new Headers());
+      exchange.end();
       return;
     }
-    handler(req, res);
+    serve(exchange);
   };
 }
