@@ -28,6 +28,9 @@ const charted: readonly string[] = [
   "unary/100B/10",
 ];
 
+/** They look for no messages in the bytes, and small ones next to them would show as nothing. */
+const bytesOnly: ReadonlySet<string> = new Set(["http2"]);
+
 /** One panel for each of these cases, or for every case if there is none of these. */
 export function streamingChart(
   measured: readonly (readonly [Case, CaseSummary])[],
@@ -48,12 +51,14 @@ function panel(what: Case, summary: CaseSummary, titlesOf: ReadonlyMap<string, s
   return {
     title: panelTitle(what),
     unit: large ? "MB/s" : "messages/s",
-    bars: Object.entries(summary.figures).map(([name, figures]) => ({
-      label: titlesOf.get(name) ?? name,
-      value: large ? figures.megabytesPerSecond : figures.messagesPerSecond,
-      text: count(large ? figures.megabytesPerSecond : figures.messagesPerSecond),
-      ours: name === first,
-    })),
+    bars: Object.entries(summary.figures)
+      .filter(([name]) => large || !bytesOnly.has(name))
+      .map(([name, figures]) => ({
+        label: titlesOf.get(name) ?? name,
+        value: large ? figures.megabytesPerSecond : figures.messagesPerSecond,
+        text: count(large ? figures.megabytesPerSecond : figures.messagesPerSecond),
+        ours: name === first,
+      })),
   };
 }
 

@@ -10,6 +10,9 @@ export const maxTimerMs = 2_147_483_647;
 /** Made once: an error takes longer to make than most of what a small call needs. */
 const isOver = new ConnectError("the call is over", Code.Canceled);
 
+/** What a call waits for, each with one timer. */
+type Wait = "longest" | "idle" | "deadline" | "farewell";
+
 export interface CallLimits {
   /** Longest duration in milliseconds. */
   readonly timeoutMs: number;
@@ -35,9 +38,9 @@ export class ActiveCall implements Call {
   error: ConnectError | undefined;
   headersHeld = false;
   readonly #controller = new AbortController();
-  readonly #listeners = new Set<() => void>();
+  #listeners: (() => void)[] = [];
   readonly #reset: () => void;
-  readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #timers: Partial<Record<Wait, NodeJS.Timeout>> = {};
   #expiresAt: number | undefined;
   #touched = false;
   #closed = false;
@@ -54,7 +57,7 @@ export class ActiveCall implements Call {
     this.httpVersion = about.httpVersion;
     this.peer = about.peer;
     this.#reset = reset;
-    this.#after(limits.timeoutMs, () => {
+    this.#after("longest", limits.timeoutMs, () => {
       this.end(new ConnectError(`the call took longer than ${limits.timeoutOption} allows`, Code.DeadlineExceeded));
     });
     if (limits.idleMs !== undefined) this.#watchIdle(limits.idleMs);
@@ -72,7 +75,7 @@ export class ActiveCall implements Call {
   end(reason: Error): void {
     if (this.#closed || this.signal.aborted) return;
     this.error ??= ConnectError.from(reason);
-    this.#after(farewellMs, this.#reset);
+    this.#after("farewell", farewellMs, this.#reset);
     this.#controller.abort(reason);
   }
 
@@ -85,16 +88,16 @@ export class ActiveCall implements Call {
       listener();
       return () => undefined;
     }
-    this.#listeners.add(listener);
+    this.#listeners.push(listener);
     return () => {
-      this.#listeners.delete(listener);
+      this.#listeners = this.#listeners.filter((other) => other !== listener);
     };
   }
 
   /** The client's own deadline, in milliseconds from now. */
   expireAfter(ms: number): void {
     this.#expiresAt = performance.now() + ms;
-    this.#after(ms, () => {
+    this.#after("deadline", ms, () => {
       this.end(new ConnectError("the operation timed out", Code.DeadlineExceeded));
     });
   }
@@ -118,11 +121,12 @@ export class ActiveCall implements Call {
   close(reason?: ConnectError): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const timer of this.#timers) clearTimeout(timer);
+    for (const wait in this.#timers) clearTimeout(this.#timers[wait as Wait]);
     if (reason !== undefined) this.error ??= reason;
     this.settle(reason);
-    for (const listener of [...this.#listeners]) listener();
-    this.#listeners.clear();
+    const listeners = this.#listeners;
+    this.#listeners = [];
+    for (const listener of listeners) listener();
   }
 
   /** Looks several times, because to note the time of each byte would cost more than the rest of its way. */
@@ -133,7 +137,7 @@ export class ActiveCall implements Call {
       quiet = this.#touched ? 0 : quiet + 1;
       this.#touched = false;
       if (quiet < looks) {
-        this.#after(idleMs / looks, look);
+        this.#after("idle", idleMs / looks, look);
         return;
       }
       this.end(
@@ -143,22 +147,15 @@ export class ActiveCall implements Call {
         ),
       );
     };
-    this.#after(idleMs / looks, look);
+    this.#after("idle", idleMs / looks, look);
   }
 
-  #after(ms: number, run: () => void): void {
+  #after(wait: Wait, ms: number, run: () => void): void {
     const end = performance.now() + ms;
     const arm = (): void => {
       const left = Math.max(0, Math.ceil(end - performance.now()));
-      const timer = setTimeout(
-        () => {
-          this.#timers.delete(timer);
-          if (left > maxTimerMs) arm();
-          else run();
-        },
-        Math.min(left, maxTimerMs),
-      ).unref();
-      this.#timers.add(timer);
+      const expire = left > maxTimerMs ? arm : run;
+      this.#timers[wait] = setTimeout(expire, Math.min(left, maxTimerMs)).unref();
     };
     arm();
   }

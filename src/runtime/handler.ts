@@ -2,6 +2,8 @@ import { Code, ConnectError, createContextKey, createContextValues } from "@conn
 import type { ConnectRouter, ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import { Bag } from "../async/bag.ts";
+import type { Placed } from "../async/bag.ts";
 import { ByteSink } from "../wire/byte-sink.ts";
 import { ActiveCall } from "./active-call.ts";
 import { callKey } from "./call.ts";
@@ -72,6 +74,11 @@ export interface Runtime {
   idle(): Promise<void>;
 }
 
+interface Entry extends Placed {
+  readonly call: ActiveCall;
+  readonly exchange: HttpExchange;
+}
+
 const activeCallKey = createContextKey<ActiveCall | undefined>(undefined, { description: "the runtime's call" });
 
 const shapes = {
@@ -82,7 +89,7 @@ const shapes = {
 } as const;
 
 export function createRuntime(options: RuntimeOptions): Runtime {
-  const active = new Map<ActiveCall, HttpExchange>();
+  const active = new Bag<Entry>();
   let waitingForIdle: (() => void)[] = [];
 
   const requestGate = async (context: HandlerContext): Promise<void> => {
@@ -146,10 +153,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     contextValues.set(callKey, call);
     contextValues.set(activeCallKey, call);
     let response: UniversalServerResponse | undefined = undefined;
-    active.set(call, exchange);
+    const entry: Entry = { call, exchange, place: -1 };
+    active.add(entry);
     exchange.onClose((complete) => {
       call.close(complete ? undefined : new ConnectError("the client went away", Code.Canceled));
-      active.delete(call);
+      active.delete(entry);
       if (active.size === 0) {
         for (const resolve of waitingForIdle) resolve();
         waitingForIdle = [];
@@ -188,7 +196,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       return active.size;
     },
     end(reason, connection) {
-      for (const [call, exchange] of [...active]) {
+      for (const { call, exchange } of active.toArray()) {
         if (connection === undefined || exchange.connection === connection) call.end(reason);
       }
     },

@@ -5,41 +5,60 @@ import { writePieces } from "../wire/node-platform.ts";
 import type { BodyReceiver, HttpExchange } from "./exchange.ts";
 import { pathOf, peerOf, urlOf } from "./node-address.ts";
 
+/** RFC 9110, section 6.4.1. */
+const bodilessStatuses = new Set([204, 205, 304]);
+
 /**
  * A stream of node:http2, as the runtime takes it. Node's requests and responses
  * for HTTP/2 would be two more streams on top of it, for each call.
  */
 export class NodeHttp2Exchange implements HttpExchange {
   readonly httpVersion = "2.0";
-  readonly header: Headers;
   readonly connection: object | undefined;
   readonly peer: string;
   readonly #stream: ServerHttp2Stream;
   readonly #headers: IncomingHttpHeaders;
   readonly #scheme: string;
+  #header: Headers | undefined;
+  #receiver: BodyReceiver | undefined;
   #added: OutgoingHttpHeaders | undefined;
   #trailer: Headers | undefined;
   #received: boolean;
+  #ended = false;
   #drained: (() => void) | undefined;
+  #closeListeners: ((complete: boolean) => void)[] = [];
 
   constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders) {
     const { session } = stream;
     this.#stream = stream;
     this.#headers = headers;
-    this.header = fromNodeHeaders(headers);
     this.connection = session;
     // Asked for now: a stream that is over has no session any more.
     this.peer = session === undefined ? "?" : peerOf(session.socket);
     this.#scheme = session?.encrypted === true ? "https" : "http";
     this.#received = stream.endAfterHeaders;
-    closeWithPeer(stream);
     // An error of the stream shows as "close" too; without a listener it would end the process.
-    stream.on("error", () => undefined);
+    stream.on("error", ignore);
+    stream.on("aborted", closeWithPeer);
+    // While the response was being ended there is no "aborted".
+    stream.on("end", closeWithPeer);
+    stream.on("end", () => {
+      this.#onEnd();
+    });
+    stream.on("close", () => {
+      this.#onClose();
+    });
+    // The reset may have come with the headers. Whoever serves the call hears of it as of any other end.
+    setImmediate(closeIfReset, stream);
     stream.on("wantTrailers", () => {
       if (!stream.destroyed) stream.sendTrailers(this.#trailer === undefined ? {} : toNodeHeaders(this.#trailer));
     });
     // RFC 9110, section 10.1.1: whoever asks waits for it.
     if (headers.expect?.toLowerCase() === "100-continue") stream.additionalHeaders({ ":status": 100 });
+  }
+
+  get header(): Headers {
+    return (this.#header ??= fromNodeHeaders(this.#headers));
   }
 
   get method(): string {
@@ -60,24 +79,25 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   get closed(): boolean {
-    return this.#stream.destroyed || this.#stream.writableEnded;
+    return this.#stream.destroyed || this.#ended;
   }
 
   receive(receiver: BodyReceiver): void {
     const stream = this.#stream;
+    this.#receiver = receiver;
     stream.on("data", (chunk: Uint8Array) => {
-      receiver.onChunk(chunk);
+      this.#receiver?.onChunk(chunk);
     });
-    let told = false;
-    const end = (): void => {
-      this.#received = true;
-      if (told) return;
-      told = true;
-      receiver.onEnd();
-    };
-    stream.on("end", end);
     // node:http2 reads ahead: the end of a body without a byte may have been told before anybody listened.
-    if (stream.readableEnded) end();
+    if (stream.readableEnded) this.#onEnd();
+  }
+
+  #onEnd(): void {
+    this.#received = true;
+    const receiver = this.#receiver;
+    // Nothing comes after it.
+    this.#receiver = undefined;
+    receiver?.onEnd();
   }
 
   pause(): void {
@@ -96,12 +116,16 @@ export class NodeHttp2Exchange implements HttpExchange {
   sendHead(status: number, header: Headers): void {
     const stream = this.#stream;
     if (stream.headersSent || this.closed) return;
-    stream.respond({ ":status": status, ...this.#added, ...toNodeHeaders(header) }, { waitForTrailers: true });
+    const endStream = this.method === "HEAD" || bodilessStatuses.has(status);
+    stream.respond(
+      { ":status": status, ...this.#added, ...toNodeHeaders(header) },
+      { endStream, waitForTrailers: !endStream },
+    );
   }
 
   write(pieces: readonly Uint8Array[], sent?: () => void): boolean {
-    // The answer to HEAD has ended with its headers.
-    return this.closed || writePieces(this.#stream, pieces, sent);
+    // node:http2 has ended the streams of answers that have no body.
+    return this.closed || this.#stream.writableEnded || writePieces(this.#stream, pieces, sent);
   }
 
   onDrain(listener: () => void): void {
@@ -112,15 +136,18 @@ export class NodeHttp2Exchange implements HttpExchange {
   end(trailer?: Headers): void {
     const stream = this.#stream;
     this.#trailer = trailer;
+    this.#ended = true;
     if (!this.#received && !stream.readableEnded) {
       // RFC 9113, section 8.1: a complete answer may be followed by RST_STREAM(NO_ERROR) to ask the client
       // to stop sending. Complete is after the trailers.
-      stream.once("wantTrailers", () => {
+      stream.once(stream.writableEnded ? "finish" : "wantTrailers", () => {
         setImmediate(() => {
           if (!this.#received && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
         });
       });
     }
+    // What nobody reads would keep the stream open.
+    if (stream.readableFlowing === null) stream.resume();
     stream.end();
   }
 
@@ -129,23 +156,32 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   onClose(listener: (complete: boolean) => void): void {
-    this.#stream.once("close", () => {
-      listener(this.#stream.writableFinished);
-    });
+    this.#closeListeners.push(listener);
   }
+
+  #onClose(): void {
+    const complete = this.#stream.writableFinished;
+    for (const listener of this.#closeListeners) listener(complete);
+    // node:http2 keeps what its streams refer to until the next full collection: let that not be the whole call.
+    this.#header = undefined;
+    this.#receiver = undefined;
+    this.#drained = undefined;
+    this.#closeListeners = [];
+  }
+}
+
+function ignore(): void {
+  // See where it is used.
 }
 
 /**
  * Sees that a stream that its peer has reset is over. With the code NO_ERROR Node
  * waits until the response has been written, which then never comes.
  */
-function closeWithPeer(stream: ServerHttp2Stream): void {
-  const destroy = (): void => {
-    if (stream.closed && !stream.destroyed) stream.destroy();
-  };
-  stream.on("aborted", destroy);
-  // While the response was being ended there is no "aborted".
-  stream.on("end", destroy);
-  // The reset may have come with the headers. Whoever serves the call hears of it as of any other end.
-  setImmediate(destroy);
+function closeIfReset(stream: ServerHttp2Stream): void {
+  if (stream.closed && !stream.destroyed) stream.destroy();
+}
+
+function closeWithPeer(this: ServerHttp2Stream): void {
+  closeIfReset(this);
 }
