@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { LazyAbort } from "../async/lazy-abort.ts";
 import type { Call } from "./call.ts";
 
 /** How long an ended call may take to tell its peer, in milliseconds; then its stream is reset. */
@@ -37,7 +38,7 @@ export class ActiveCall implements Call {
   /** What the call failed with, as far as is known. */
   error: ConnectError | undefined;
   headersHeld = false;
-  readonly #controller = new AbortController();
+  readonly #abort = new LazyAbort();
   #listeners: (() => void)[] = [];
   readonly #reset: () => void;
   readonly #timers: Partial<Record<Wait, NodeJS.Timeout>> = {};
@@ -64,7 +65,7 @@ export class ActiveCall implements Call {
   }
 
   get signal(): AbortSignal {
-    return this.#controller.signal;
+    return this.#abort.signal;
   }
 
   /** Whether the response is complete, or its stream gone. */
@@ -73,10 +74,15 @@ export class ActiveCall implements Call {
   }
 
   end(reason: Error): void {
-    if (this.#closed || this.signal.aborted) return;
+    if (this.#closed || this.#abort.aborted) return;
     this.error ??= ConnectError.from(reason);
     this.#after("farewell", farewellMs, this.#reset);
-    this.#controller.abort(reason);
+    this.#abort.abort(reason);
+  }
+
+  /** As a listener of `signal`, but without the signal. Returns the cleanup. */
+  onAbort(listener: (reason: Error) => void): () => void {
+    return this.#abort.onAbort(listener);
   }
 
   holdHeaders(): void {
@@ -109,7 +115,7 @@ export class ActiveCall implements Call {
 
   /** The handler is done: what it has started need not go on. */
   settle(reason: Error = isOver): void {
-    if (!this.signal.aborted) this.#controller.abort(reason);
+    this.#abort.abort(reason);
   }
 
   /** Some byte has passed. */

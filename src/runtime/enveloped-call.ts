@@ -3,7 +3,6 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import { compressionNegotiate } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
-import { onAbort } from "../async/signals.ts";
 import type { ByteSink } from "../wire/byte-sink.ts";
 import { MessageReader } from "../wire/message-reader.ts";
 import { MessageWriter } from "../wire/message-writer.ts";
@@ -125,7 +124,7 @@ export async function serveEnveloped(
     writer.end(envelope);
     exchange.end(trailer);
   };
-  const leave = onAbort(call.signal, (reason) => {
+  const leave = call.onAbort((reason) => {
     requests.fail(reason, true);
     // The handler hears of it first, and may have something to say; then the peer is told, whatever the handler does.
     setImmediate(() => {
@@ -197,7 +196,9 @@ function contextOf(
     requestMethod: exchange.method,
     url: exchange.url,
     protocolName: protocol.name,
-    signal: call.signal,
+    get signal() {
+      return call.signal;
+    },
     timeoutMs: () => call.leftMs,
     requestHeader: exchange.header,
     responseHeader: new Headers(),

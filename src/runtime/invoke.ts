@@ -46,7 +46,8 @@ async function invokeUnary(spec: UnarySpec, { context, input, interceptors }: In
     trailer: context.responseTrailer,
     message: create(method.output, await spec.impl(req.message, contextFor(req, context))),
   });
-  const response = await through(interceptors, innermost)({ stream: false, message, method, ...common(spec, context) });
+  const request: UnaryRequest = Object.assign(requestOf(spec, context), { stream: false as const, message, method });
+  const response = await through(interceptors, innermost)(request);
   return { header: response.header, trailer: response.trailer, message: one(response.message) };
 }
 
@@ -62,7 +63,7 @@ function invokeStream(spec: StreamingSpec, invocation: Invocation): Promise<Resp
       trailer: context.responseTrailer,
       message: await responses(spec, req.message as AsyncIterable<never>, contextFor(req, context), onStarted),
     }) as StreamResponse;
-  const request = { stream: true, message: input, method, ...common(spec, context) } as StreamRequest;
+  const request = Object.assign(requestOf(spec, context), { stream: true, message: input }) as StreamRequest;
   return through(interceptors, innermost)(request);
 }
 
@@ -73,24 +74,36 @@ function through<Req, Res>(interceptors: readonly Interceptor[], innermost: Next
   );
 }
 
-function common(spec: MethodImplSpec, context: HandlerContext) {
+/** What the interceptors get of a call besides its messages. */
+function requestOf(spec: MethodImplSpec, context: HandlerContext) {
   return {
     service: spec.method.parent,
+    method: spec.method,
     requestMethod: context.requestMethod,
     url: context.url,
-    signal: context.signal,
+    get signal() {
+      return context.signal;
+    },
     header: context.requestHeader,
     contextValues: context.values,
   };
 }
 
-/** What the handler gets, after the interceptors. */
+/** What the handler gets, after the interceptors. A signal is made when it is asked for. */
 function contextFor(req: UnaryRequest | StreamRequest, context: HandlerContext): HandlerContext {
   return {
-    ...context,
     service: req.service,
+    method: context.method,
+    requestMethod: context.requestMethod,
+    url: context.url,
+    protocolName: context.protocolName,
+    get signal() {
+      return req.signal;
+    },
+    timeoutMs: context.timeoutMs,
     requestHeader: req.header,
-    signal: req.signal,
+    responseHeader: context.responseHeader,
+    responseTrailer: context.responseTrailer,
     values: req.contextValues,
   };
 }

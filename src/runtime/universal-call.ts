@@ -2,7 +2,6 @@ import type { ContextValues } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import * as connect from "@connectrpc/connect/protocol-connect";
 import * as grpc from "@connectrpc/connect/protocol-grpc";
-import { onAbort } from "../async/signals.ts";
 import { maxTimerMs } from "./active-call.ts";
 import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
@@ -107,7 +106,7 @@ async function* bodyOf(exchange: HttpExchange, call: ActiveCall): AsyncGenerator
   let queued = 0;
   const state: { complete?: boolean; failure?: Error } = {};
   let wake: (() => void) | undefined;
-  const leave = onAbort(call.signal, (reason) => {
+  const leave = call.onAbort((reason) => {
     state.failure = reason;
     wake?.();
   });
