@@ -8,6 +8,7 @@ import type {
   IncomingHttpHeaders,
   SecureClientSessionOptions,
 } from "node:http2";
+import { resetStream } from "../wire/node-http2-reset.ts";
 import { writePieces } from "../wire/node-platform.ts";
 import type { ClientExchange, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
 import { errorOfNode, errorOfReset, isLateWrite } from "./node-errors.ts";
@@ -117,7 +118,7 @@ class Http2Exchange implements ClientExchange {
 
   reset(why: "canceled" | "error"): void {
     if (this.#stream.closed) return;
-    this.#stream.close(why === "canceled" ? constants.NGHTTP2_CANCEL : constants.NGHTTP2_INTERNAL_ERROR);
+    resetStream(this.#stream, why === "canceled" ? constants.NGHTTP2_CANCEL : constants.NGHTTP2_INTERNAL_ERROR);
   }
 
   pause(): void {

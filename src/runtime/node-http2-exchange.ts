@@ -1,6 +1,7 @@
 import { constants } from "node:http2";
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
+import { resetStream } from "../wire/node-http2-reset.ts";
 import { writePieces } from "../wire/node-platform.ts";
 import type { BodyReceiver, HttpExchange } from "./exchange.ts";
 import { pathOf, peerOf, urlOf } from "./node-address.ts";
@@ -25,6 +26,7 @@ export class NodeHttp2Exchange implements HttpExchange {
   #trailer: Headers | undefined;
   #received: boolean;
   #ended = false;
+  #resetting = false;
   #drained: (() => void) | undefined;
   #closeListeners: ((complete: boolean) => void)[] = [];
 
@@ -39,17 +41,21 @@ export class NodeHttp2Exchange implements HttpExchange {
     this.#received = stream.endAfterHeaders;
     // An error of the stream shows as "close" too; without a listener it would end the process.
     stream.on("error", ignore);
-    stream.on("aborted", closeWithPeer);
-    // While the response was being ended there is no "aborted".
-    stream.on("end", closeWithPeer);
+    stream.on("aborted", () => {
+      this.#closeWithPeer();
+    });
     stream.on("end", () => {
-      this.#onEnd();
+      // That of a stream that was reset is not the body's. While the response was being ended there is no "aborted".
+      if (stream.closed) this.#closeWithPeer();
+      else this.#onEnd();
     });
     stream.on("close", () => {
       this.#onClose();
     });
     // The reset may have come with the headers. Whoever serves the call hears of it as of any other end.
-    setImmediate(closeIfReset, stream);
+    setImmediate(() => {
+      this.#closeWithPeer();
+    });
     stream.on("wantTrailers", () => {
       if (!stream.destroyed) stream.sendTrailers(this.#trailer === undefined ? {} : toNodeHeaders(this.#trailer));
     });
@@ -89,7 +95,7 @@ export class NodeHttp2Exchange implements HttpExchange {
       this.#receiver?.onChunk(chunk);
     });
     // node:http2 reads ahead: the end of a body without a byte may have been told before anybody listened.
-    if (stream.readableEnded) this.#onEnd();
+    if (stream.readableEnded && !stream.closed) this.#onEnd();
   }
 
   #onEnd(): void {
@@ -152,11 +158,22 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   reset(): void {
-    this.#stream.close(constants.NGHTTP2_CANCEL);
+    this.#resetting = true;
+    resetStream(this.#stream, constants.NGHTTP2_CANCEL);
   }
 
   onClose(listener: (complete: boolean) => void): void {
     this.#closeListeners.push(listener);
+  }
+
+  /**
+   * Sees that a stream that its peer has reset is over. With the code NO_ERROR Node
+   * waits until the response has been written, which then never comes.
+   */
+  #closeWithPeer(): void {
+    const stream = this.#stream;
+    // A stream that is destroyed while it is being reset never sends that.
+    if (stream.closed && !stream.destroyed && !this.#resetting) stream.destroy();
   }
 
   #onClose(): void {
@@ -172,16 +189,4 @@ export class NodeHttp2Exchange implements HttpExchange {
 
 function ignore(): void {
   // See where it is used.
-}
-
-/**
- * Sees that a stream that its peer has reset is over. With the code NO_ERROR Node
- * waits until the response has been written, which then never comes.
- */
-function closeIfReset(stream: ServerHttp2Stream): void {
-  if (stream.closed && !stream.destroyed) stream.destroy();
-}
-
-function closeWithPeer(this: ServerHttp2Stream): void {
-  closeIfReset(this);
 }
