@@ -27,14 +27,22 @@ export async function useHttp3(
 
 /** How to make requests of a server, until the end of the test. */
 export function useHttp3Client(url: string, ca = tlsFiles.ca): OpenExchange {
-  const { open, close } = createHttp3Exchanges(url, {
+  return useHttp3Connection(url, ca).open;
+}
+
+/** The same, to be closed by the test; at the latest it is at its end. */
+export function useHttp3Connection(
+  url: string,
+  ca = tlsFiles.ca,
+): { readonly open: OpenExchange; readonly close: () => void } {
+  const made = createHttp3Exchanges(url, {
     ...windows,
     pingIntervalMs: 5000,
     pingTimeoutMs: 5000,
     tls: { ca },
   });
-  onTestFinished(close);
-  return open;
+  onTestFinished(made.close);
+  return made;
 }
 
 /** Notes what comes. */
