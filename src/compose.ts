@@ -11,6 +11,7 @@ import { createAuthInterceptor } from "./auth/auth-interceptor.ts";
 import { endAtExpiry } from "./auth/expiry.ts";
 import { createRequestGate } from "./auth/gate.ts";
 import { principalKey } from "./auth/principal.ts";
+import { needOf, requireScope } from "./auth/scopes.ts";
 import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
@@ -25,6 +26,7 @@ import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
 import { createRuntime } from "./runtime/handler.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
+import type { StreamRouter } from "./runtime/stream-routes.ts";
 import { createDataService } from "./services/data.ts";
 import { createErrorInterceptor, toConnectError } from "./services/error-codes.ts";
 import { createGreetService, prepareGreeting } from "./services/greet.ts";
@@ -39,6 +41,8 @@ export interface StartOptions {
   readonly log?: Logger;
   /** Services of your own, behind the same port, gate, limits and logs. */
   readonly routes?: (router: ConnectRouter) => void;
+  /** Streams that your handlers take over, over HTTP/2 and HTTP/3, behind the same. */
+  readonly streams?: (router: StreamRouter) => void;
 }
 
 /** A running server. */
@@ -158,6 +162,22 @@ async function startWith(
     },
     interceptors: [createErrorInterceptor({ onUnexpected }), createAuthInterceptor(), createValidateInterceptor()],
     requestGate,
+    streams: ({ onStream }) => {
+      options.streams?.({
+        onStream(path, handler, stream = {}) {
+          // A wrong scope is told now, not to each client.
+          if (stream.scope !== undefined) needOf(stream.scope);
+          onStream(path, handler, stream);
+        },
+      });
+    },
+    async streamGate({ path, scope }, requestHeader, values) {
+      log.debug({ stream: path, headers: redactHeaders(requestHeader) }, "request");
+      if (draining.signal.aborted) throw goingAway();
+      await gate({ requestHeader, values });
+      if (scope !== undefined) requireScope(values.get(principalKey), needOf(scope));
+    },
+    toConnectError: (error) => toConnectError(error, onUnexpected),
     onCallEnd: (record) => {
       metrics.observe(record);
       log.info(

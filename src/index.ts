@@ -13,5 +13,7 @@ export { createLogger } from "./observe/log.ts";
 export type { Logger } from "./observe/log.ts";
 export { callKey } from "./runtime/call.ts";
 export type { Call } from "./runtime/call.ts";
+export type { StreamHandler, StreamOptions, StreamRequest, StreamRouter } from "./runtime/stream-routes.ts";
+export type { BidirectionalStream } from "./wire/duplex-stream.ts";
 export { principalKey } from "./auth/principal.ts";
 export type { Principal } from "./auth/principal.ts";

@@ -39,7 +39,16 @@ const allowed: Record<string, readonly string[]> = {
     "http3",
     "observe",
   ],
-  "index.ts": ["errors.ts", "config.ts", "compose.ts", "observe", "runtime/call.ts", "auth/principal.ts"],
+  "index.ts": [
+    "errors.ts",
+    "config.ts",
+    "compose.ts",
+    "observe",
+    "runtime/call.ts",
+    "runtime/stream-routes.ts",
+    "wire/duplex-stream.ts",
+    "auth/principal.ts",
+  ],
 };
 
 /** Parts that may import generated code. */

@@ -226,7 +226,7 @@ async fn exchange(stream: Arc<Stream>, server: Server, target: Target, opening: 
     let (stopped, delivered) = stopped_of(shared.take_aside(exchange.id()));
     let (send, recv) = exchange.split();
     tokio::spawn(respond(stream.clone(), recv, delivered));
-    write(stream, send, stopped, true).await;
+    write(stream, send, stopped).await;
 }
 
 async fn respond(

@@ -355,8 +355,10 @@ impl Server {
             ],
             fields: fields_of(request.headers()),
         });
-        tokio::spawn(read(stream.clone(), recv, delivered));
-        write(stream, send, stopped, false).await;
+        let reading = tokio::spawn(read(stream.clone(), recv, delivered));
+        write(stream, send, stopped).await;
+        // A request may go on after its response.
+        let _ = reading.await;
         drop(counted);
     }
 }

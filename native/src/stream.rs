@@ -455,20 +455,14 @@ impl Stream {
 }
 
 /// Writes what JavaScript has to send, until its end or the peer's. Returns once everything has been acknowledged.
-/// With `client`, a peer that wants no more of the body may still answer, and is no failure (RFC 9114, section 4.1).
-pub async fn write(
-    stream: Arc<Stream>,
-    mut send: impl SendHalf,
-    mut stopped: Stopped,
-    client: bool,
-) {
-    let enough = |end: &End| client && *end == End::Peer(Code::H3_NO_ERROR.value());
+/// A peer that wants no more with NO_ERROR has finished it too, and may go on sending (RFC 9114, section 4.1).
+pub async fn write(stream: Arc<Stream>, mut send: impl SendHalf, mut stopped: Stopped) {
     let guard = Guard::new(&stream);
     let finished = loop {
         let work = tokio::select! {
             biased;
             work = stream.work() => work,
-            end = &mut stopped => break end_of(end),
+            end = &mut stopped => break Some(stop_of(end)),
         };
         let result = match work {
             Work::Reset(code) => Err(code),
@@ -476,7 +470,8 @@ pub async fn write(
                 biased;
                 result = put(&mut send, head, data, end) => match result {
                     Ok(ended) => Ok(ended),
-                    Err(error) => break Some(End::of_stream(&error)),
+                    Err(StreamError::RemoteTerminate { code, .. }) => break Some(Stop::by_peer(code.value())),
+                    Err(error) => break Some(Stop::Broken(End::of_stream(&error))),
                 },
                 code = stream.was_reset() => Err(code),
             },
@@ -495,12 +490,11 @@ pub async fn write(
         }
     };
     match finished {
-        Some(end) => {
+        Some(stop) => {
             send.reset(Code::H3_REQUEST_CANCELLED.value());
-            if enough(&end) {
-                stream.engine.push(Event::Finished { stream: stream.id });
-            } else {
-                stream.broken(end);
+            match stop {
+                Stop::Enough => stream.engine.push(Event::Finished { stream: stream.id }),
+                Stop::Broken(end) => stream.broken(end),
             }
         }
         None => {
@@ -514,13 +508,30 @@ pub async fn write(
     guard.disarm();
 }
 
-fn end_of(end: Result<Option<quinn::VarInt>, quinn::StoppedError>) -> Option<End> {
+/// Why no more can be written.
+enum Stop {
+    /// The peer has all that it wants.
+    Enough,
+    Broken(End),
+}
+
+impl Stop {
+    fn by_peer(code: u64) -> Self {
+        if code == Code::H3_NO_ERROR.value() {
+            Self::Enough
+        } else {
+            Self::Broken(End::Peer(code))
+        }
+    }
+}
+
+fn stop_of(end: Result<Option<quinn::VarInt>, quinn::StoppedError>) -> Stop {
     match end {
-        Ok(code) => Some(End::Peer(
-            code.map_or(Code::H3_NO_ERROR.value(), quinn::VarInt::into_inner),
-        )),
-        Err(quinn::StoppedError::ConnectionLost(error)) => Some(End::of_quinn(error)),
-        Err(error) => Some(End::Lost(error.to_string())),
+        Ok(code) => {
+            Stop::by_peer(code.map_or(Code::H3_NO_ERROR.value(), quinn::VarInt::into_inner))
+        }
+        Err(quinn::StoppedError::ConnectionLost(error)) => Stop::Broken(End::of_quinn(error)),
+        Err(error) => Stop::Broken(End::Lost(error.to_string())),
     }
 }
 

@@ -1,11 +1,16 @@
-import type { HandlerContext } from "@connectrpc/connect";
+import type { ContextValues } from "@connectrpc/connect";
 import { DomainError } from "../errors.ts";
 import { principalKey } from "./principal.ts";
 import type { Principal } from "./principal.ts";
 import type { Verifier } from "./verifier.ts";
 
 /** What the gate sees of a call. */
-export type GateContext = Pick<HandlerContext, "service" | "requestHeader" | "values">;
+export interface GateContext {
+  /** Absent for what is no RPC: that always needs a token. */
+  readonly service?: { readonly typeName: string };
+  readonly requestHeader: Headers;
+  readonly values: ContextValues;
+}
 
 export interface GateOptions {
   readonly verifier: Verifier;
@@ -22,7 +27,7 @@ export interface GateOptions {
 export function createRequestGate(options: GateOptions): (context: GateContext) => Promise<void> {
   const open = new Set(options.openServices);
   return async (context) => {
-    if (open.has(context.service.typeName)) return;
+    if (context.service !== undefined && open.has(context.service.typeName)) return;
     const token = tokenOf(context.requestHeader);
     const principal = await options.verifier.verify(token);
     context.values.set(principalKey, principal);

@@ -30,9 +30,14 @@ export function createCertificateInterceptor(url: string): Interceptor {
     try {
       return await next(req);
     } catch (error) {
-      const problem = certificateProblem(error, url);
-      if (problem === undefined || !(error instanceof ConnectError)) throw error;
-      throw new ConnectError(problem, error.code, undefined, undefined, error);
+      throw explainCertificate(error, url);
     }
   };
+}
+
+/** The error in words of our own, if it is about the server's certificate. */
+export function explainCertificate(error: unknown, url: string): unknown {
+  const problem = certificateProblem(error, url);
+  if (problem === undefined || !(error instanceof ConnectError)) return error;
+  return new ConnectError(problem, error.code, undefined, undefined, error);
 }

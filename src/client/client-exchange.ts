@@ -1,6 +1,6 @@
 import type { ConnectError } from "@connectrpc/connect";
 
-/** Gets the response to a request as it arrives. Nothing is called after `onEnd` or `onError`. */
+/** Gets the response to a request as it arrives. Nothing is called after `onError`, or `onEnd` of one that is not split. */
 export interface ResponseReceiver {
   onHead(status: number, header: Headers): void;
   onChunk(chunk: Uint8Array): void;
@@ -10,6 +10,16 @@ export interface ResponseReceiver {
   onError(error: ConnectError): void;
   /** What was written has left: more may be written. */
   onDrain(): void;
+  /** The server takes no more of a split request, and goes on answering. */
+  onStopped?(): void;
+}
+
+export interface ExchangeRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly header: Headers;
+  /** Whether each direction ends on its own, so that the request may go on after the response. Needs HTTP/2 or HTTP/3. */
+  readonly split?: boolean;
 }
 
 /** One HTTP request on its way, and its response: all that a streaming call knows of HTTP. */
@@ -23,13 +33,12 @@ export interface ClientExchange {
   end(): void;
   /** Cuts the exchange: because the caller has `canceled` it, or because something is wrong. */
   reset(why: "canceled" | "error"): void;
+  /** Takes no more of the response; a split request goes on. */
+  stopReceiving(): void;
   /** Asks for no more chunks; some may still come. */
   pause(): void;
   resume(): void;
 }
 
 /** Sends a request's headers, once there is a connection. Fails with a ConnectError if there can be none. */
-export type OpenExchange = (
-  request: { readonly method: string; readonly url: string; readonly header: Headers },
-  receiver: ResponseReceiver,
-) => Promise<ClientExchange>;
+export type OpenExchange = (request: ExchangeRequest, receiver: ResponseReceiver) => Promise<ClientExchange>;

@@ -9,6 +9,8 @@ import { createStreamingClient } from "./streaming-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
 import { createNodeTransport } from "./node-transport.ts";
+import { createStreamOpener } from "./open-stream.ts";
+import type { OpenStream } from "./open-stream.ts";
 import type { RetryOptions } from "./retry.ts";
 import { createTokenInterceptor } from "./token-interceptor.ts";
 import type { TokenSource } from "./token-interceptor.ts";
@@ -19,6 +21,8 @@ export { dataErrorOf, describeError } from "./errors.ts";
 export type { DataExchange, ExchangeEvent, ExchangeOptions } from "./exchange.ts";
 export type { ReadOptions } from "./read.ts";
 export type { ReadFrom, ReadRecord, RecordInit } from "./records.ts";
+export { StreamDeniedError } from "./open-stream.ts";
+export type { OpenStream, OpenStreamOptions, OpenedStream } from "./open-stream.ts";
 export { isBroken } from "./retry.ts";
 export type { OnRetry, RetryOptions } from "./retry.ts";
 export type { TokenSource } from "./token-interceptor.ts";
@@ -52,6 +56,8 @@ export interface SluiceClient {
   readonly greet: Client<typeof GreetService>;
   readonly health: Client<typeof Health>;
   readonly data: DataClient;
+  /** Takes a stream over, on the same connections. Needs httpVersion "2" or "3". */
+  readonly openStream: OpenStream;
   /** Ends every call and connection. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -62,7 +68,7 @@ const defaultReadMaxBytes = 16 * 1024 * 1024;
 export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
   const { token, protocol = "connect", httpVersion = "2", timeoutMs, ca, cert, key, retry } = options;
   const closing = linkSignals();
-  const { transport, close } = createNodeTransport({
+  const { transport, open, close } = createNodeTransport({
     url: options.url,
     protocol,
     httpVersion,
@@ -84,6 +90,13 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
     data: createDataClient(transport, {
       fullDuplex: httpVersion !== "1.1",
       retry: { ...retry, closed: closing.signal },
+    }),
+    openStream: createStreamOpener({
+      url: options.url,
+      open: httpVersion === "1.1" ? undefined : open,
+      token,
+      timeoutMs,
+      closing: closing.signal,
     }),
     close(): Promise<void> {
       closing.abort(new ConnectError("the client was closed", Code.Canceled));

@@ -92,6 +92,10 @@ class Http1Exchange implements ClientExchange {
     this.#request.destroy();
   }
 
+  stopReceiving(): void {
+    this.reset();
+  }
+
   pause(): void {
     this.#response?.pause();
   }

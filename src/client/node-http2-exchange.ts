@@ -43,7 +43,7 @@ export function createHttp2Exchanges(
   const widened = new WeakSet<ClientHttp2Session>();
   return {
     sessions,
-    async open({ method, url: target, header }, receiver) {
+    async open({ method, url: target, header, split = false }, receiver) {
       const { pathname, search } = new URL(target);
       const stream = await sessions.request(method, pathname + search, toNodeHeaders(header), {});
       const connection = stream.session as ClientHttp2Session | undefined;
@@ -51,18 +51,21 @@ export function createHttp2Exchanges(
         widened.add(connection);
         if (!connection.destroyed) connection.setLocalWindowSize(options.connectionWindow);
       }
-      return new Http2Exchange(stream, sessions, receiver);
+      return new Http2Exchange(stream, sessions, receiver, split);
     },
   };
 }
 
 class Http2Exchange implements ClientExchange {
   readonly #stream: ClientHttp2Stream;
+  #ended = false;
+  #stopped = false;
 
-  constructor(stream: ClientHttp2Stream, sessions: Http2SessionManager, receiver: ResponseReceiver) {
+  constructor(stream: ClientHttp2Stream, sessions: Http2SessionManager, receiver: ResponseReceiver, split: boolean) {
     this.#stream = stream;
     let trailer = new Headers();
     let over = false;
+    let answered = false;
     let aliveAt = 0;
     const fail = (error: ConnectError): void => {
       if (over) return;
@@ -89,19 +92,23 @@ class Http2Exchange implements ClientExchange {
     });
     stream.on("error", (error: Error) => {
       // The response may be whole although the request could not be sent to its end.
-      if (!stream.readableEnded && !isLateWrite(error)) fail(errorOfNode(error));
+      if ((split || !stream.readableEnded) && !isLateWrite(error)) fail(errorOfNode(error));
     });
     stream.on("end", () => {
       // A reset ends the readable side too: then the code says what it was.
       if (over || errorOfReset(stream.rstCode) !== undefined) return;
-      over = true;
+      answered = true;
+      over = !split;
       receiver.onEnd(trailer);
     });
     stream.on("close", () => {
-      fail(
-        errorOfReset(stream.rstCode) ??
-          new ConnectError("the connection ended before the response was complete", Code.Unavailable),
-      );
+      const error = errorOfReset(stream.rstCode);
+      if (!answered || error !== undefined) {
+        fail(error ?? new ConnectError("the connection ended before the response was complete", Code.Unavailable));
+      } else if (!this.#ended && !over) {
+        over = true;
+        receiver.onStopped?.();
+      }
     });
   }
 
@@ -113,12 +120,26 @@ class Http2Exchange implements ClientExchange {
   }
 
   end(): void {
-    if (!this.#stream.destroyed && !this.#stream.writableEnded) this.#stream.end();
+    const stream = this.#stream;
+    if (stream.destroyed || stream.writableEnded) return;
+    this.#ended = true;
+    stream.end(() => {
+      if (this.#stopped) this.reset("canceled");
+    });
   }
 
   reset(why: "canceled" | "error"): void {
     if (this.#stream.closed) return;
     resetStream(this.#stream, why === "canceled" ? constants.NGHTTP2_CANCEL : constants.NGHTTP2_INTERNAL_ERROR);
+  }
+
+  stopReceiving(): void {
+    const stream = this.#stream;
+    // HTTP/2 can only cut both directions. Until the request is out, what comes is dropped.
+    this.#stopped = true;
+    stream.removeAllListeners("data");
+    stream.resume();
+    if (stream.writableFinished) this.reset("canceled");
   }
 
   pause(): void {

@@ -3,7 +3,7 @@ import { lookup } from "node:dns/promises";
 import { getCACertificates, rootCertificates } from "node:tls";
 import { Http3Engine, h3Codes } from "../http3/engine.ts";
 import type { End, Http3Stream } from "../http3/engine.ts";
-import type { ClientExchange, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
+import type { ClientExchange, ExchangeRequest, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
 import { errorOfNode } from "./node-errors.ts";
 
 export interface Http3Options {
@@ -91,7 +91,7 @@ export function createHttp3Exchanges(
   }
 
   return {
-    async open({ method, url: target, header }, receiver) {
+    async open(request, receiver) {
       let using: Http3Engine;
       try {
         using = engine ??= createEngine();
@@ -101,7 +101,7 @@ export function createHttp3Exchanges(
       using.hold();
       try {
         const id = await connection(using);
-        return new Http3ClientExchange(using, id, { method, url: target, header }, receiver);
+        return new Http3ClientExchange(using, id, request, receiver);
       } catch (error) {
         using.release();
         throw error instanceof ConnectError ? error : errorOfNode(error as Error);
@@ -116,18 +116,22 @@ export function createHttp3Exchanges(
 class Http3ClientExchange implements ClientExchange {
   readonly #engine: Http3Engine;
   readonly #stream: Http3Stream;
+  readonly #split: boolean;
   #ended = false;
   #over = false;
-  /** The server wants no more of the body. */
-  #enough = false;
+  /** The request is out, or the server wants no more of it. */
+  #sent = false;
+  /** The response has arrived, or no more of it is wanted. */
+  #received = false;
 
   constructor(
     engine: Http3Engine,
     connection: number,
-    { method, url, header }: { readonly method: string; readonly url: string; readonly header: Headers },
+    { method, url, header, split = false }: ExchangeRequest,
     receiver: ResponseReceiver,
   ) {
     this.#engine = engine;
+    this.#split = split;
     this.#stream = engine.request(connection, method, url, header, {
       onHead: (status, responseHeader) => {
         receiver.onHead(status, responseHeader);
@@ -139,15 +143,21 @@ class Http3ClientExchange implements ClientExchange {
         receiver.onDrain();
       },
       onFinished: () => {
-        if (this.#ended) return;
-        this.#enough = true;
-        receiver.onDrain();
+        this.#sent = true;
+        if (!this.#ended) {
+          if (split) receiver.onStopped?.();
+          else receiver.onDrain();
+        }
+        this.#releaseIfDone();
       },
       onEnd: (trailer) => {
-        this.#finish();
-        // What is still being sent has no reader any more.
-        if (!this.#ended) this.#stream.reset(h3Codes.noError);
-        this.#stream.release();
+        this.#received = true;
+        if (!split) {
+          // What is still being sent has no reader any more.
+          if (!this.#ended) this.#stream.reset(h3Codes.noError);
+          this.#sent = true;
+        }
+        this.#releaseIfDone();
         receiver.onEnd(trailer);
       },
       onBroken: (end) => {
@@ -158,7 +168,7 @@ class Http3ClientExchange implements ClientExchange {
   }
 
   write(pieces: readonly Uint8Array[], sent: () => void): boolean {
-    if (this.#over || this.#ended || this.#enough) return true;
+    if (this.#over || this.#ended || this.#sent) return true;
     const open = this.#stream.write(pieces);
     // They have been copied.
     sent();
@@ -178,12 +188,29 @@ class Http3ClientExchange implements ClientExchange {
     this.#stream.release();
   }
 
+  stopReceiving(): void {
+    if (this.#over || this.#received) return;
+    if (!this.#split) {
+      this.reset("canceled");
+      return;
+    }
+    this.#stream.stopReading(h3Codes.noError);
+    this.#received = true;
+    this.#releaseIfDone();
+  }
+
   pause(): void {
     this.#stream.pause();
   }
 
   resume(): void {
     this.#stream.resume();
+  }
+
+  #releaseIfDone(): void {
+    if (this.#over || !this.#received || !this.#sent) return;
+    this.#finish();
+    this.#stream.release();
   }
 
   #finish(): void {

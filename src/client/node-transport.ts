@@ -52,8 +52,12 @@ const pingTimeoutMs = 10_000;
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-/** A transport with connections of its own, and how to end them. */
-export function createNodeTransport(options: NodeTransportOptions): { transport: Transport; close: () => void } {
+/** A transport with connections of its own, what else to do with them, and how to end them. */
+export function createNodeTransport(options: NodeTransportOptions): {
+  transport: Transport;
+  open: OpenExchange;
+  close: () => void;
+} {
   const { url, ca, cert, key, protocol, httpVersion, timeoutMs, ...wire } = options;
   const tls = { ...pem("ca", ca), ...pem("cert", cert), ...pem("key", key) };
   const common = {
@@ -86,7 +90,7 @@ export function createNodeTransport(options: NodeTransportOptions): { transport:
     turns,
     allocate: allocateUncleared,
   });
-  return { transport: { unary: withDeadline(ofConnect, timeoutMs), stream }, close };
+  return { transport: { unary: withDeadline(ofConnect, timeoutMs), stream }, open, close };
 }
 
 type Tls = Partial<Record<"ca" | "cert" | "key", string | Buffer>>;

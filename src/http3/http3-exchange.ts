@@ -10,6 +10,7 @@ export interface Http3Connection {
 /** A request over HTTP/3, as the runtime takes it. */
 export class Http3Exchange implements HttpExchange {
   readonly httpVersion = "3.0";
+  readonly fullDuplex = true;
   readonly connection: Http3Connection;
   readonly #stream: Http3Stream;
   readonly #head: RequestHead;
@@ -18,6 +19,9 @@ export class Http3Exchange implements HttpExchange {
   #added: [name: string, value: string][] = [];
   #headSent = false;
   #ended = false;
+  /** The response is out. */
+  #finished = false;
+  #stopped: (() => void) | undefined;
   #over = false;
   #drained = (): void => undefined;
   readonly #closeListeners: ((complete: boolean) => void)[] = [];
@@ -97,10 +101,20 @@ export class Http3Exchange implements HttpExchange {
     this.#stream.finish(trailer);
   }
 
-  reset(): void {
+  reset(why?: "canceled" | "error"): void {
     if (this.#over) return;
-    this.#stream.reset(h3Codes.requestCancelled);
+    this.#stream.reset(why === "error" ? h3Codes.internalError : h3Codes.requestCancelled);
     this.#close(false);
+  }
+
+  split(onStopped: () => void): void {
+    this.#stopped = onStopped;
+  }
+
+  stopReceiving(): void {
+    if (this.#over || this.#received) return;
+    this.#stream.stopReading(h3Codes.noError);
+    this.#endReceiving();
   }
 
   onDrain(listener: () => void): void {
@@ -115,21 +129,43 @@ export class Http3Exchange implements HttpExchange {
     return {
       onChunk: (chunk) => this.#receiver?.onChunk(chunk),
       onEnd: () => {
-        this.#received = true;
         this.#receiver?.onEnd();
+        this.#endReceiving();
       },
       onDrain: () => {
         this.#drained();
       },
       onFinished: () => {
-        // A complete answer does not need the rest of the request: RFC 9114, section 4.1.
-        if (!this.#received) this.#stream.stopReading(h3Codes.noError);
-        this.#close(true);
+        if (!this.#ended && this.#stopped === undefined) {
+          // The peer does not wait for the answer.
+          this.reset();
+          return;
+        }
+        this.#finished = true;
+        if (!this.#ended) {
+          this.#ended = true;
+          this.#stopped?.();
+        }
+        if (this.#stopped === undefined) {
+          // A complete answer does not need the rest of the request: RFC 9114, section 4.1.
+          this.stopReceiving();
+          this.#close(true);
+        } else if (this.#received) {
+          this.#close(true);
+        }
       },
-      onBroken: () => {
-        this.#close(false);
+      onBroken: ({ how, code }) => {
+        // A client that has its answer need not send the rest of its request.
+        const answered = this.#ended && this.#stopped === undefined && how === "peer" && code === h3Codes.noError;
+        this.#close(answered);
       },
     };
+  }
+
+  /** All of the request has arrived, or as much as was wanted. */
+  #endReceiving(): void {
+    this.#received = true;
+    if (this.#stopped !== undefined && this.#finished) this.#close(true);
   }
 
   #close(complete: boolean): void {

@@ -7,7 +7,8 @@ export interface Call {
   readonly procedure: string;
   /** "unary", "client", "server" or "bidi". */
   readonly shape: "unary" | "client" | "server" | "bidi";
-  readonly protocol: "connect" | "grpc" | "grpc-web";
+  /** "raw" is a stream that a handler has taken over: `procedure` is its path. */
+  readonly protocol: "connect" | "grpc" | "grpc-web" | "raw";
   readonly httpVersion: string;
   /** Address and port of the peer. */
   readonly peer: string;

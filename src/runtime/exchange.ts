@@ -26,6 +26,8 @@ export interface HttpExchange {
   readonly headSent: boolean;
   /** Whether the response is complete, or the exchange broken off. */
   readonly closed: boolean;
+  /** Whether a direction can go on, and end, without the other: not in HTTP/1.1. */
+  readonly fullDuplex: boolean;
 
   /** Begins to read the body. Until then the peer's flow control window stays as it is. */
   receive(receiver: BodyReceiver): void;
@@ -44,11 +46,22 @@ export interface HttpExchange {
   write(pieces: readonly Uint8Array[], sent?: () => void): boolean;
   /** Ends the response, with its trailers; also while the request is still arriving. */
   end(trailer?: Headers): void;
-  /** Cuts a response that cannot end in order. */
-  reset(): void;
+  /** Cuts an exchange that cannot end in order: because it is not wanted any more, or because something is wrong. */
+  reset(why?: "canceled" | "error"): void;
+
+  /**
+   * Lets each direction end on its own: after `end` the request goes on arriving, and the exchange is over once both
+   * are. Calls `onStopped` if the peer takes no more of the response, and goes on sending.
+   */
+  split(onStopped: () => void): void;
+  /** Takes no more of the request; the response goes on. */
+  stopReceiving(): void;
 
   /** Replaces the listener for the moment from which `write` may be called again. */
   onDrain(listener: () => void): void;
-  /** Calls the listener once the exchange is over; `complete` if the whole response has been sent. */
+  /**
+   * Calls the listener once the exchange is over; `complete` if the whole response has been sent, and after `split`
+   * the whole request has arrived, or as much as was wanted.
+   */
   onClose(listener: (complete: boolean) => void): void;
 }

@@ -14,6 +14,9 @@ import { allocateUncleared } from "../wire/node-platform.ts";
 import { collectRoutes } from "./routes.ts";
 import type { Route } from "./routes.ts";
 import { serveEnveloped } from "./enveloped-call.ts";
+import { serveStream } from "./stream-call.ts";
+import { collectStreams } from "./stream-routes.ts";
+import type { StreamRoute, StreamRouter } from "./stream-routes.ts";
 import { framingOf } from "./enveloped-protocols.ts";
 import { serveUniversal } from "./universal-call.ts";
 import { answerUnknownPath } from "./unknown-path.ts";
@@ -41,6 +44,12 @@ export interface RuntimeOptions {
   readonly interceptors: readonly Interceptor[];
   /** Runs on the headers of every call, before any of its body is read. */
   readonly requestGate?: (context: HandlerContext) => Promise<void>;
+  /** Streams that handlers take over, beside the RPCs. */
+  readonly streams?: ((router: StreamRouter) => void) | undefined;
+  /** The same for them. */
+  readonly streamGate?: (route: StreamRoute, header: Headers, values: ContextValues) => Promise<void>;
+  /** What a failure of theirs means. Default: a ConnectError stays as it is, all else is "internal error". */
+  readonly toConnectError?: (error: unknown) => ConnectError;
   /** Bytes. A larger message fails with RESOURCE_EXHAUSTED. */
   readonly maxMessageBytes: number;
   /** Bytes. */
@@ -92,11 +101,14 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const active = new Bag<Entry>();
   let waitingForIdle: (() => void)[] = [];
 
+  const requireRoom = (): void => {
+    if (active.size > options.maxCalls) {
+      throw new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted);
+    }
+  };
   const requestGate = async (context: HandlerContext): Promise<void> => {
     try {
-      if (active.size > options.maxCalls) {
-        throw new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted);
-      }
+      requireRoom();
       await options.requestGate?.(context);
     } catch (error) {
       const call = context.values.get(activeCallKey);
@@ -115,30 +127,34 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const sink = new ByteSink(allocateUncleared);
   const envelopeOptions = { ...options, acceptCompression, requestGate, sink };
 
+  const streams = collectStreams(options.streams, routes);
+  const streamOptions = {
+    gate: async (route: StreamRoute, header: Headers, values: ContextValues): Promise<void> => {
+      requireRoom();
+      await options.streamGate?.(route, header, values);
+    },
+    toConnectError: options.toConnectError ?? internalUnlessKnown,
+    streamBufferBytes: options.streamBufferBytes,
+  };
+
   function serve(exchange: HttpExchange): void {
-    const route = routes.get(exchange.path);
+    const route = routes.get(exchange.path) ?? streams.get(exchange.path);
     if (route === undefined) {
       answerUnknownPath(exchange);
       return;
     }
-    answer(route, exchange).catch((error: unknown) => {
+    ("path" in route ? answerStream(route, exchange) : answer(route, exchange)).catch((error: unknown) => {
       options.onError?.(error);
       exchange.reset();
     });
   }
 
-  async function answer({ handler, enveloped }: Route, exchange: HttpExchange): Promise<void> {
+  /** Counts a call from here to `over`, which has an effect once. */
+  function begin(exchange: HttpExchange, about: Pick<Call, "procedure" | "shape" | "protocol">, reset: () => void) {
     const contextValues = createContextValues();
-    const shape = shapes[handler.method.methodKind];
-    const contentType = exchange.header.get("content-type");
+    const { shape } = about;
     const call = new ActiveCall(
-      {
-        procedure: `${handler.service.typeName}/${handler.method.name}`,
-        shape,
-        protocol: protocolOf(contentType),
-        httpVersion: exchange.httpVersion,
-        peer: exchange.peer,
-      },
+      { ...about, httpVersion: exchange.httpVersion, peer: exchange.peer },
       shape === "unary"
         ? { timeoutMs: options.unaryTimeout, timeoutOption: "--unary-timeout" }
         : {
@@ -146,16 +162,16 @@ export function createRuntime(options: RuntimeOptions): Runtime {
             timeoutOption: "--stream-timeout",
             idleMs: options.streamIdleTimeout,
           },
-      () => {
-        exchange.reset();
-      },
+      reset,
     );
     contextValues.set(callKey, call);
     contextValues.set(activeCallKey, call);
-    let response: UniversalServerResponse | undefined = undefined;
     const entry: Entry = { call, exchange, place: -1 };
     active.add(entry);
-    exchange.onClose((complete) => {
+    let ended = false;
+    const over = (complete: boolean, response: UniversalServerResponse | undefined): void => {
+      if (ended) return;
+      ended = true;
       call.close(complete ? undefined : new ConnectError("the client went away", Code.Canceled));
       active.delete(entry);
       if (active.size === 0) {
@@ -176,6 +192,41 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         durationMs: Math.round((performance.now() - call.startedAt) * 1000) / 1000,
         values: contextValues,
       });
+    };
+    return { call, contextValues, over };
+  }
+
+  /** Serves a stream, which is over once it has ended in both directions and its handler has returned, or it broke off. */
+  async function answerStream(route: StreamRoute, exchange: HttpExchange): Promise<void> {
+    const handled = Promise.withResolvers<undefined>();
+    let denied: UniversalServerResponse | undefined;
+    const about = { procedure: route.path, shape: "bidi", protocol: "raw" } as const;
+    const { call, contextValues, over } = begin(exchange, about, () => {
+      exchange.reset();
+      over(true, denied);
+    });
+    exchange.onClose((complete) => {
+      if (complete) void handled.promise.then(() => over(true, denied));
+      else over(false, denied);
+    });
+    const onDenied = (status: number): void => {
+      denied = { status };
+    };
+    await serveStream(route, exchange, call, contextValues, { ...streamOptions, onDenied });
+    handled.resolve(undefined);
+  }
+
+  async function answer({ handler, enveloped }: Route, exchange: HttpExchange): Promise<void> {
+    const shape = shapes[handler.method.methodKind];
+    const contentType = exchange.header.get("content-type");
+    const procedure = `${handler.service.typeName}/${handler.method.name}`;
+    const about = { procedure, shape, protocol: protocolOf(contentType) };
+    let response: UniversalServerResponse | undefined = undefined;
+    const { call, contextValues, over } = begin(exchange, about, () => {
+      exchange.reset();
+    });
+    exchange.onClose((complete) => {
+      over(complete, response);
     });
     const framing = exchange.method === "POST" ? framingOf(contentType, shape) : undefined;
     if (enveloped !== undefined && framing !== undefined) {
@@ -216,6 +267,12 @@ const countUnary: Interceptor = (next) => async (req) => {
   call.messagesOut = 1;
   return response;
 };
+
+function internalUnlessKnown(error: unknown): ConnectError {
+  return error instanceof ConnectError
+    ? error
+    : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
+}
 
 function protocolOf(contentType: string | null): Call["protocol"] {
   if (contentType?.startsWith("application/grpc-web") === true) return "grpc-web";

@@ -9,6 +9,7 @@ const lingerMs = 1000;
 
 /** A request of node:http, as the runtime takes it. */
 export class NodeHttp1Exchange implements HttpExchange {
+  readonly fullDuplex = false;
   readonly header: Headers;
   readonly connection: object;
   readonly #req: IncomingMessage;
@@ -134,6 +135,15 @@ export class NodeHttp1Exchange implements HttpExchange {
 
   reset(): void {
     this.#res.destroy();
+  }
+
+  split(): void {
+    throw new Error("HTTP/1.1 has no directions that end on their own");
+  }
+
+  stopReceiving(): void {
+    this.#req.removeAllListeners("data");
+    this.#req.resume();
   }
 
   onClose(listener: (complete: boolean) => void): void {

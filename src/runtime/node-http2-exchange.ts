@@ -15,6 +15,7 @@ const bodilessStatuses = new Set([204, 205, 304]);
  */
 export class NodeHttp2Exchange implements HttpExchange {
   readonly httpVersion = "2.0";
+  readonly fullDuplex = true;
   readonly connection: object | undefined;
   readonly peer: string;
   readonly #stream: ServerHttp2Stream;
@@ -26,6 +27,10 @@ export class NodeHttp2Exchange implements HttpExchange {
   #trailer: Headers | undefined;
   #received: boolean;
   #ended = false;
+  /** Whether the request goes on after the response. */
+  #split = false;
+  /** All of the response has been handed to HTTP/2. */
+  #finished = false;
   #resetting = false;
   #drained: (() => void) | undefined;
   #closeListeners: ((complete: boolean) => void)[] = [];
@@ -45,6 +50,14 @@ export class NodeHttp2Exchange implements HttpExchange {
       this.#closeWithPeer();
     });
     stream.on("end", () => {
+      if (this.#split) {
+        // Some clients end a stream that they reset: then both come together.
+        setImmediate(() => {
+          this.#endSplit();
+        });
+        this.#closeWithPeer();
+        return;
+      }
       // That of a stream that was reset is not the body's. While the response was being ended there is no "aborted".
       if (stream.closed) this.#closeWithPeer();
       else this.#onEnd();
@@ -106,6 +119,13 @@ export class NodeHttp2Exchange implements HttpExchange {
     receiver?.onEnd();
   }
 
+  /** What is still read of a stream that both sides have ended is not what is left of one that was reset. */
+  #endSplit(): void {
+    const stream = this.#stream;
+    const reset = stream.aborted || (stream.closed && stream.rstCode !== constants.NGHTTP2_NO_ERROR);
+    if (!this.#received && stream.readableEnded && !reset) this.#onEnd();
+  }
+
   pause(): void {
     this.#stream.pause();
   }
@@ -148,7 +168,8 @@ export class NodeHttp2Exchange implements HttpExchange {
       // to stop sending. Complete is after the trailers.
       stream.once(stream.writableEnded ? "finish" : "wantTrailers", () => {
         setImmediate(() => {
-          if (!this.#received && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
+          this.#finished = true;
+          if (!this.#split) this.#refuseRest();
         });
       });
     }
@@ -157,9 +178,26 @@ export class NodeHttp2Exchange implements HttpExchange {
     stream.end();
   }
 
-  reset(): void {
+  #refuseRest(): void {
+    if (!this.#received && !this.#stream.closed) this.#stream.close(constants.NGHTTP2_NO_ERROR);
+  }
+
+  reset(why: "canceled" | "error" = "canceled"): void {
+    if (this.#stream.closed) return;
     this.#resetting = true;
-    resetStream(this.#stream, constants.NGHTTP2_CANCEL);
+    resetStream(this.#stream, why === "error" ? constants.NGHTTP2_INTERNAL_ERROR : constants.NGHTTP2_CANCEL);
+  }
+
+  split(): void {
+    this.#split = true;
+  }
+
+  stopReceiving(): void {
+    this.#split = false;
+    // HTTP/2 has no word for it before the response is complete: until then what comes is dropped.
+    this.#receiver = undefined;
+    this.#stream.resume();
+    if (this.#finished) this.#refuseRest();
   }
 
   onClose(listener: (complete: boolean) => void): void {
@@ -177,7 +215,8 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   #onClose(): void {
-    const complete = this.#stream.writableFinished;
+    if (this.#split) this.#endSplit();
+    const complete = this.#stream.writableFinished && (this.#received || !this.#split);
     for (const listener of this.#closeListeners) listener(complete);
     // node:http2 keeps what its streams refer to until the next full collection: let that not be the whole call.
     this.#header = undefined;
