@@ -1,6 +1,7 @@
 //! Connections to servers, and requests on them.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,10 +13,12 @@ use h3::error::Code;
 use http::{Method, Request, Uri, Version};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, ConnectionError, Endpoint};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::engine::{Engine, Event, Fields, lock, runtime};
 use crate::quic::{Connection, OpenStreams, Shared};
+use crate::running::Running;
 use crate::stream::{End, Guard, Stream, fields_of, header_map, read, stopped_of, write};
 use crate::tls::{self, Identity};
 use crate::transport::{Limits, bind, endpoint_config, transport};
@@ -32,6 +35,7 @@ pub struct Client {
 struct Server {
     shared: Shared,
     requests: SendRequest<OpenStreams, Bytes>,
+    running: Running,
 }
 
 pub struct Target {
@@ -92,6 +96,7 @@ impl Client {
         let id = stream.id;
         let server = lock(&self.open).get(&connection).cloned();
         let opening = self.limits.header_timeout;
+        let counted = server.as_ref().map(|server| server.running.begin());
         runtime()?.spawn(async move {
             let guard = Guard::new(&stream);
             match server {
@@ -99,6 +104,7 @@ impl Client {
                 Some(server) => exchange(stream, server, target, opening).await,
             }
             guard.disarm();
+            drop(counted);
         });
         Ok(id)
     }
@@ -181,12 +187,33 @@ impl Client {
             Ok(built) => built,
             Err(error) => return End::of_connection(&error),
         };
-        lock(&self.open).insert(id, Server { shared, requests });
+        let running = Running::default();
+        let server = Server {
+            shared: shared.clone(),
+            requests: requests.clone(),
+            running: running.clone(),
+        };
+        lock(&self.open).insert(id, server);
         self.engine.push(Event::ConnectionOpened {
             connection: id,
             peer,
         });
-        End::of_connection(&driver.wait_idle().await)
+        let closing = Notify::new();
+        let driven = poll_fn(|cx| {
+            let ended = driver.poll_close(cx);
+            if requests.is_closing() {
+                closing.notify_one();
+            }
+            ended
+        });
+        tokio::select! {
+            error = driven => End::of_connection(&error),
+            // A server that wants no more requests waits for us to go: RFC 9114, section 5.2.
+            () = async { closing.notified().await; running.none().await } => {
+                shared.close(Code::H3_NO_ERROR, "");
+                End::Peer(Code::H3_NO_ERROR.value())
+            }
+        }
     }
 }
 
@@ -194,6 +221,7 @@ async fn exchange(stream: Arc<Stream>, server: Server, target: Target, opening: 
     let Server {
         shared,
         mut requests,
+        ..
     } = server;
     let (Ok(method), Ok(uri)) = (
         Method::from_bytes(target.method.as_bytes()),
@@ -225,8 +253,10 @@ async fn exchange(stream: Arc<Stream>, server: Server, target: Target, opening: 
     };
     let (stopped, delivered) = stopped_of(shared.take_aside(exchange.id()));
     let (send, recv) = exchange.split();
-    tokio::spawn(respond(stream.clone(), recv, delivered));
-    write(stream, send, stopped).await;
+    let responding = tokio::spawn(respond(stream.clone(), recv, delivered));
+    write(stream, send, stopped, true).await;
+    // It has told JavaScript of its own panic.
+    let _ = responding.await;
 }
 
 async fn respond(

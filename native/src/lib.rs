@@ -7,6 +7,7 @@ pub mod client;
 pub mod engine;
 pub mod frames;
 pub mod quic;
+pub mod running;
 pub mod server;
 pub mod stream;
 pub mod tls;

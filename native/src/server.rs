@@ -356,7 +356,7 @@ impl Server {
             fields: fields_of(request.headers()),
         });
         let reading = tokio::spawn(read(stream.clone(), recv, delivered));
-        write(stream, send, stopped).await;
+        write(stream, send, stopped, false).await;
         // A request may go on after its response.
         let _ = reading.await;
         drop(counted);

@@ -455,8 +455,14 @@ impl Stream {
 }
 
 /// Writes what JavaScript has to send, until its end or the peer's. Returns once everything has been acknowledged.
-/// A peer that wants no more with NO_ERROR has finished it too, and may go on sending (RFC 9114, section 4.1).
-pub async fn write(stream: Arc<Stream>, mut send: impl SendHalf, mut stopped: Stopped) {
+/// A peer that wants no more with NO_ERROR has finished it too, and may go on sending. With `client`, so may one that has
+/// another code: its answer is not to be discarded (RFC 9114, section 4.1), and if there is none, the reader is told.
+pub async fn write(
+    stream: Arc<Stream>,
+    mut send: impl SendHalf,
+    mut stopped: Stopped,
+    client: bool,
+) {
     let guard = Guard::new(&stream);
     let finished = loop {
         let work = tokio::select! {
@@ -493,8 +499,8 @@ pub async fn write(stream: Arc<Stream>, mut send: impl SendHalf, mut stopped: St
         Some(stop) => {
             send.reset(Code::H3_REQUEST_CANCELLED.value());
             match stop {
-                Stop::Enough => stream.engine.push(Event::Finished { stream: stream.id }),
-                Stop::Broken(end) => stream.broken(end),
+                Stop::Broken(end) if !(client && matches!(end, End::Peer(_))) => stream.broken(end),
+                _ => stream.engine.push(Event::Finished { stream: stream.id }),
             }
         }
         None => {
