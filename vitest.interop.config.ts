@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-// Lanes that need programs which `npm ci` does not bring: Chromium and grpcurl.
+// Lanes that need programs which `npm ci` does not bring: Chromium, Go, grpcurl, Caddy, ngtcp2.
 export default defineConfig({
   test: { include: ["test/interop/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 },
 });
