@@ -88,8 +88,10 @@ pub struct NativeCounters {
     pub connections: f64,
     pub connections_opened: f64,
     pub connections_refused: f64,
+    pub retries: f64,
     pub streams: f64,
     pub streams_opened: f64,
+    pub bytes_held: f64,
     pub panics: f64,
 }
 
@@ -320,8 +322,10 @@ impl NativeEngine {
             connections: counters.connections.load(Ordering::Relaxed) as f64,
             connections_opened: counters.connections_opened.load(Ordering::Relaxed) as f64,
             connections_refused: counters.connections_refused.load(Ordering::Relaxed) as f64,
+            retries: counters.retries.load(Ordering::Relaxed) as f64,
             streams: self.engine.streams() as f64,
             streams_opened: counters.streams_opened.load(Ordering::Relaxed) as f64,
+            bytes_held: self.engine.bytes_held() as f64,
             panics: PANICS.load(Ordering::Relaxed) as f64,
         }
     }

@@ -10,16 +10,19 @@ use bytes::Bytes;
 use h3::ConnectionState;
 use h3::client::SendRequest;
 use h3::error::Code;
-use http::{Method, Request, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, ConnectionError, Endpoint};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::engine::{Engine, Event, Fields, lock, runtime};
-use crate::quic::{Connection, OpenStreams, Shared};
+use crate::intake::Intake;
+use crate::message;
+use crate::quic::{Aside, Connection, OpenStreams, Shared};
+use crate::rules::Side;
 use crate::running::Running;
-use crate::stream::{End, Guard, Stream, fields_of, header_map, read, stopped_of, write};
+use crate::stream::{End, Guard, Stream, fields_of, header_map, malformed, read, write};
 use crate::tls::{self, Identity};
 use crate::transport::{Limits, bind, endpoint_config, transport};
 
@@ -92,7 +95,7 @@ impl Client {
     }
 
     pub fn request(self: &Arc<Self>, connection: u32, target: Target) -> Result<u32, String> {
-        let stream = self.engine.add(false);
+        let stream = self.engine.add(false, None);
         let id = stream.id;
         let server = lock(&self.open).get(&connection).cloned();
         let opening = self.limits.header_timeout;
@@ -177,7 +180,7 @@ impl Client {
 
     async fn serve(&self, id: u32, conn: quinn::Connection) -> End {
         let peer = conn.remote_address().to_string();
-        let shared = Shared::new(conn, u64::from(self.limits.header_bytes) * 2);
+        let shared = Shared::new(conn, Side::Client, u64::from(self.limits.header_bytes) * 2);
         let built = h3::client::builder()
             .max_field_section_size(self.limits.header_bytes.into())
             .send_grease(false)
@@ -231,6 +234,7 @@ async fn exchange(stream: Arc<Stream>, server: Server, target: Target, opening: 
         stream.broken(End::Local(Code::H3_MESSAGE_ERROR.value(), reason));
         return;
     };
+    let bodiless = method == Method::HEAD;
     let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = uri;
@@ -251,9 +255,12 @@ async fn exchange(stream: Arc<Stream>, server: Server, target: Target, opening: 
             return;
         }
     };
-    let (stopped, delivered) = stopped_of(shared.take_aside(exchange.id()));
+    let Some(Aside { stopped, intake }) = shared.take_aside(exchange.id()) else {
+        stream.broken(End::Lost("the stream is unknown".to_string()));
+        return;
+    };
     let (send, recv) = exchange.split();
-    let responding = tokio::spawn(respond(stream.clone(), recv, delivered));
+    let responding = tokio::spawn(respond(stream.clone(), recv, intake, bodiless));
     write(stream, send, stopped, true).await;
     // It has told JavaScript of its own panic.
     let _ = responding.await;
@@ -262,7 +269,8 @@ async fn exchange(stream: Arc<Stream>, server: Server, target: Target, opening: 
 async fn respond(
     stream: Arc<Stream>,
     mut recv: h3::client::RequestStream<crate::quic::RecvStream, Bytes>,
-    delivered: Arc<std::sync::atomic::AtomicU64>,
+    intake: Intake,
+    bodiless: bool,
 ) {
     let guard = Guard::new(&stream);
     loop {
@@ -276,8 +284,17 @@ async fn respond(
         match response {
             Ok(response) if response.status().is_informational() => {}
             Ok(response) => {
+                let length = match length_of(&response, &intake, bodiless) {
+                    Ok(length) => length,
+                    Err(end) => {
+                        stream.reset(Code::H3_MESSAGE_ERROR.value());
+                        recv.stop_sending(Code::H3_MESSAGE_ERROR);
+                        stream.broken(end);
+                        break;
+                    }
+                };
                 stream.head(response.status().as_u16(), fields_of(response.headers()));
-                read(stream, recv, delivered).await;
+                read(stream, recv, intake, length).await;
                 break;
             }
             Err(error) => {
@@ -288,4 +305,17 @@ async fn respond(
         }
     }
     guard.disarm();
+}
+
+/// How long the body of a response is to be, if the response is in order.
+fn length_of(response: &Response<()>, intake: &Intake, bodiless: bool) -> Result<Option<u64>, End> {
+    if intake.is_malformed() {
+        return Err(malformed("a response has one pseudo-header field"));
+    }
+    message::check_fields(response.headers()).map_err(malformed)?;
+    let without = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+    if bodiless || without.contains(&response.status()) {
+        return Ok(None);
+    }
+    message::content_length(response.headers()).map_err(malformed)
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Runtime;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::stream::{End, Stream};
 
@@ -54,6 +55,8 @@ pub enum Event {
 pub struct Counters {
     pub connections_opened: AtomicU64,
     pub connections_refused: AtomicU64,
+    /// Clients that were asked to prove their address.
+    pub retries: AtomicU64,
     pub connections: AtomicU64,
     pub streams_opened: AtomicU64,
 }
@@ -63,8 +66,14 @@ pub struct Engine {
     queue: Mutex<Vec<Event>>,
     woken: AtomicBool,
     next: AtomicU32,
-    streams: Mutex<HashMap<u32, Arc<Stream>>>,
+    streams: Mutex<HashMap<u32, Held>>,
     pub counters: Counters,
+}
+
+/// A stream that JavaScript has not let go of.
+struct Held {
+    stream: Arc<Stream>,
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,19 +110,23 @@ impl Engine {
         std::mem::take(&mut *lock(&self.queue))
     }
 
-    /// `paused` until JavaScript says that it reads.
-    pub fn add(self: &Arc<Self>, paused: bool) -> Arc<Stream> {
+    /// `paused` until JavaScript says that it reads. The slot is free again once JavaScript lets go of the stream.
+    pub fn add(self: &Arc<Self>, paused: bool, slot: Option<OwnedSemaphorePermit>) -> Arc<Stream> {
         self.counters.streams_opened.fetch_add(1, Ordering::Relaxed);
         let stream = Stream::new(self.number(), self.clone());
         if paused {
             stream.pause();
         }
-        lock(&self.streams).insert(stream.id, stream.clone());
+        let held = Held {
+            stream: stream.clone(),
+            _slot: slot,
+        };
+        lock(&self.streams).insert(stream.id, held);
         stream
     }
 
     pub fn stream(&self, id: u32) -> Option<Arc<Stream>> {
-        lock(&self.streams).get(&id).cloned()
+        lock(&self.streams).get(&id).map(|held| held.stream.clone())
     }
 
     /// JavaScript is done with it.
@@ -123,6 +136,12 @@ impl Engine {
 
     pub fn streams(&self) -> usize {
         lock(&self.streams).len()
+    }
+
+    /// Bytes that wait for JavaScript, or for the transport.
+    pub fn bytes_held(&self) -> usize {
+        let streams = lock(&self.streams);
+        streams.values().map(|held| held.stream.bytes_held()).sum()
     }
 }
 

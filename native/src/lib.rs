@@ -4,9 +4,17 @@
 
 mod binding;
 pub mod client;
+pub mod control;
 pub mod engine;
+pub mod fields;
 pub mod frames;
+pub mod intake;
+pub mod integer;
+pub mod message;
+pub mod qpack;
 pub mod quic;
+pub mod resolve;
+pub mod rules;
 pub mod running;
 pub mod server;
 pub mod stream;

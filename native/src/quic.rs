@@ -3,10 +3,10 @@
 //! not just writing; and h3 needs the guard of `frames.rs` under it.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -15,7 +15,9 @@ use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::{ConnectionError, ReadError, StoppedError, VarInt, WriteError};
 
-use crate::frames::{Fault, FrameWatch};
+use crate::frames::FrameFilter;
+use crate::intake::Intake;
+use crate::rules::{Fault, Side};
 
 /// Ends once the peer has asked to stop sending, has acknowledged everything, or is lost.
 pub type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send>>;
@@ -23,8 +25,7 @@ pub type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedErr
 /// What h3 does not show of a request's stream.
 pub struct Aside {
     pub stopped: Stopped,
-    /// Bytes of DATA that h3 has handed out.
-    pub delivered: Arc<AtomicU64>,
+    pub intake: Intake,
 }
 
 /// Bytes of DATA that h3 may hold: it takes from the transport whenever it is asked for a frame, however small.
@@ -37,15 +38,18 @@ pub struct Shared {
     /// No more requests are accepted.
     draining: Arc<AtomicBool>,
     asides: Arc<Mutex<HashMap<u64, Aside>>>,
+    side: Side,
     max_held: u64,
 }
 
 impl Shared {
-    pub fn new(conn: quinn::Connection, max_held: u64) -> Self {
+    /// `max_held`: bytes that a frame may have, if it is not DATA.
+    pub fn new(conn: quinn::Connection, side: Side, max_held: u64) -> Self {
         Self {
             conn,
             draining: Arc::default(),
             asides: Arc::default(),
+            side,
             max_held,
         }
     }
@@ -63,25 +67,49 @@ impl Shared {
         self.conn.close(varint(code.value()), reason.as_bytes());
     }
 
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Aside>> {
+    fn fail(&self, Fault { code, reason }: &Fault) {
+        self.close(*code, reason);
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<u64, Aside>> {
         self.asides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn bidi(&self, send: quinn::SendStream, recv: quinn::RecvStream) -> BidiStream {
-        let delivered = Arc::new(AtomicU64::new(0));
+        let filter = FrameFilter::bidi(self.side, self.max_held);
+        let recv = RecvStream::new(recv, self.clone(), filter);
         let aside = Aside {
             stopped: Box::pin(send.stopped()),
-            delivered: delivered.clone(),
+            intake: recv.intake.clone(),
         };
         self.map().insert(send.id().into(), aside);
         BidiStream {
             send: SendStream::new(send, Some(self.clone())),
-            recv: RecvStream::new(
-                recv,
-                self.clone(),
-                FrameWatch::bidi(self.max_held),
-                delivered,
-            ),
+            recv,
+        }
+    }
+
+    /// Of a stream that the peer must not close: RFC 9114, section 6.2.1, and RFC 9204, section 4.2.
+    fn critical_ended(&self) {
+        self.close(
+            Code::H3_CLOSED_CRITICAL_STREAM,
+            "a stream was closed that has to stay open",
+        );
+    }
+
+    /// Reads a stream of QPACK's, which h3 only accepts.
+    async fn watch_qpack(self, intake: Intake, mut filter: FrameFilter) {
+        loop {
+            match poll_fn(|cx| intake.poll_chunk(cx)).await {
+                Ok(Some(chunk)) => {
+                    if let Err(fault) = filter.bytes(&chunk) {
+                        return self.fail(&fault);
+                    }
+                    while filter.pop().is_some() {}
+                }
+                Ok(None) | Err(ReadError::Reset(_)) => return self.critical_ended(),
+                Err(_) => return,
+            }
         }
     }
 }
@@ -136,13 +164,8 @@ impl quic::Connection<Bytes> for Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         let stream = ready!(accept(&mut self.uni, cx))?;
-        let watch = FrameWatch::uni(self.shared.max_held);
-        Poll::Ready(Ok(RecvStream::new(
-            stream,
-            self.shared.clone(),
-            watch,
-            Arc::default(),
-        )))
+        let filter = FrameFilter::uni(self.shared.side, self.shared.max_held);
+        Poll::Ready(Ok(RecvStream::new(stream, self.shared.clone(), filter)))
     }
 
     fn poll_accept_bidi(
@@ -182,7 +205,16 @@ impl quic::OpenStreams<Bytes> for Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendStream, StreamErrorIncoming>> {
-        self.opener.poll_open_send(cx)
+        // The control stream and QPACK's.
+        let opened = ready!(self.opener.poll_open_send(cx))?;
+        let stopped = opened.stream.stopped();
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            if let Ok(Some(_)) = stopped.await {
+                shared.critical_ended();
+            }
+        });
+        Poll::Ready(Ok(opened))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -261,6 +293,12 @@ impl quic::OpenStreams<Bytes> for OpenStreams {
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
+        // h3 closes what is dropped as if all were well.
+        let code = if std::thread::panicking() {
+            Code::H3_INTERNAL_ERROR
+        } else {
+            code
+        };
         self.shared.conn.close(varint(code.value()), reason);
     }
 }
@@ -388,45 +426,58 @@ impl Drop for SendStream {
         // quinn would finish it, as if it were whole. h3 leaves a stream so only after the head that it
         // answers too large a request with.
         if !self.ended && (!self.written || std::thread::panicking()) {
-            let _ = self.stream.reset(varint(Code::H3_INTERNAL_ERROR.value()));
+            let code = if std::thread::panicking() {
+                Code::H3_INTERNAL_ERROR
+            } else {
+                Code::H3_REQUEST_CANCELLED
+            };
+            let _ = self.stream.reset(varint(code.value()));
         }
     }
 }
 
 pub struct RecvStream {
-    stream: quinn::RecvStream,
+    id: StreamId,
+    intake: Intake,
     shared: Shared,
-    watch: FrameWatch,
-    delivered: Arc<AtomicU64>,
+    filter: FrameFilter,
+    /// Another task reads it.
+    watched: bool,
     ended: bool,
 }
 
 impl RecvStream {
-    fn new(
-        stream: quinn::RecvStream,
-        shared: Shared,
-        watch: FrameWatch,
-        delivered: Arc<AtomicU64>,
-    ) -> Self {
+    fn new(stream: quinn::RecvStream, shared: Shared, filter: FrameFilter) -> Self {
         Self {
-            stream,
+            id: stream_id(stream.id()),
+            intake: Intake::new(stream),
             shared,
-            watch,
-            delivered,
+            filter,
+            watched: false,
             ended: false,
         }
     }
 
     fn check(&self, result: Result<(), Fault>) -> Result<(), StreamErrorIncoming> {
         let Err(fault) = result else { return Ok(()) };
-        let (code, reason) = match fault {
-            Fault::TooLarge => (Code::H3_EXCESSIVE_LOAD, "the frame is too large"),
-            Fault::Truncated => (Code::H3_FRAME_ERROR, "the stream ended within a frame"),
-        };
-        self.shared.close(code, reason);
+        self.shared.fail(&fault);
         Err(StreamErrorIncoming::ConnectionErrorIncoming {
-            connection_error: ConnectionErrorIncoming::InternalError(reason.to_string()),
+            connection_error: ConnectionErrorIncoming::InternalError(fault.reason.to_string()),
         })
+    }
+
+    fn take(&mut self, chunk: &Bytes) -> Result<(), StreamErrorIncoming> {
+        let result = self.filter.bytes(chunk);
+        self.check(result)?;
+        if self.filter.malformed {
+            self.intake.set_malformed();
+        }
+        if let Some(rest) = self.filter.split_qpack() {
+            // h3 reads no further than its type.
+            self.watched = true;
+            tokio::spawn(self.shared.clone().watch_qpack(self.intake.clone(), rest));
+        }
+        Ok(())
     }
 }
 
@@ -437,44 +488,44 @@ impl quic::RecvStream for RecvStream {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        if self.watch.data - self.delivered.load(Ordering::Relaxed) > MAX_BUFFERED {
-            // h3 goes on with what it holds, and asks again after each piece of that.
-            return Poll::Pending;
-        }
-        // quinn keeps the waker, so that the future itself need not be kept.
-        let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx));
-        match chunk {
-            Ok(Some(chunk)) => {
-                let result = self.watch.bytes(&chunk.bytes);
-                self.check(result)?;
-                Poll::Ready(Ok(Some(chunk.bytes)))
+        loop {
+            if let Some(piece) = self.filter.pop() {
+                return Poll::Ready(Ok(Some(piece)));
             }
-            Ok(None) => {
-                self.ended = true;
-                self.check(self.watch.end())?;
-                Poll::Ready(Ok(None))
+            let held = self.filter.data - self.intake.delivered.load(Ordering::Relaxed);
+            if held > MAX_BUFFERED || self.watched {
+                // h3 goes on with what it holds, and asks again after each piece of that.
+                return Poll::Pending;
             }
-            Err(error) => {
-                self.ended = true;
-                Poll::Ready(Err(read_error(error)))
+            match ready!(self.intake.poll_chunk(cx)) {
+                Ok(Some(chunk)) => self.take(&chunk)?,
+                Ok(None) => {
+                    self.ended = true;
+                    self.check(self.filter.end())?;
+                    return Poll::Ready(Ok(None));
+                }
+                Err(error) => {
+                    self.ended = true;
+                    return Poll::Ready(Err(read_error(error)));
+                }
             }
         }
     }
 
     fn stop_sending(&mut self, code: u64) {
         self.ended = true;
-        let _ = self.stream.stop(varint(code));
+        self.intake.stop(varint(code));
     }
 
     fn recv_id(&self) -> StreamId {
-        stream_id(self.stream.id())
+        self.id
     }
 }
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
         if !self.ended {
-            let _ = self.stream.stop(varint(Code::H3_NO_ERROR.value()));
+            self.intake.stop(varint(Code::H3_NO_ERROR.value()));
         }
     }
 }

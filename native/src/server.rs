@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h3::error::Code;
+use h3::error::{Code, ConnectionError};
 use h3::server::RequestResolver;
 use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, ServerConfig};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::{Engine, Event, lock, runtime};
 use crate::quic::{Connection, Shared};
-use crate::stream::{End, fields_of, read, stopped_of, write};
+use crate::resolve::{Resolved, resolve};
+use crate::rules::Side;
+use crate::stream::{End, fields_of, read, write};
 use crate::tls::{self, Identity};
 use crate::transport::{Limits, bind, endpoint_config, transport};
 
@@ -216,6 +218,7 @@ impl Server {
             let near = incoming.remote_address().ip().to_canonical().is_loopback();
             // What comes from elsewhere may have a forged sender: it is asked to prove its address.
             if !near && !incoming.remote_address_validated() && incoming.may_retry() {
+                self.engine.counters.retries.fetch_add(1, Ordering::Relaxed);
                 let _ = incoming.retry();
                 continue;
             }
@@ -247,7 +250,7 @@ impl Server {
         let id = self.engine.number();
         let max_held = u64::from(self.options.limits.header_bytes) * 2;
         let peer = Arc::new(Peer {
-            shared: Shared::new(conn, max_held),
+            shared: Shared::new(conn, Side::Server, max_held),
             goaway: watch::Sender::new(false),
             streams: AtomicUsize::new(0),
             idle: Notify::new(),
@@ -287,14 +290,17 @@ impl Server {
             Ok(h3) => h3,
             Err(error) => return End::of_connection(&error),
         };
+        // A peer may open streams as fast as it resets them: JavaScript must have let go of the ones before.
+        let slots = Arc::new(Semaphore::new(limits.streams as usize));
         let mut goaway = peer.goaway.subscribe();
         let mut draining = false;
         loop {
             tokio::select! {
-                accepted = h3.accept() => match accepted {
-                    Ok(Some(resolver)) => {
+                accepted = next(&mut h3, &slots) => match accepted {
+                    Ok(Some((resolver, slot))) => {
                         let counted = Counted::new(&peer);
-                        tokio::spawn(self.clone().request(id, peer.clone(), resolver, counted));
+                        let serving = self.clone().request(id, peer.clone(), resolver, counted, slot);
+                        tokio::spawn(serving);
                     }
                     Ok(None) => {
                         // The client has said that it will ask no more, and nothing is open.
@@ -324,16 +330,21 @@ impl Server {
         peer: Arc<Peer>,
         resolver: RequestResolver<Connection, Bytes>,
         counted: Counted,
+        slot: OwnedSemaphorePermit,
     ) {
-        let resolving = resolver.resolve_request();
-        let Ok(Ok((request, stream))) =
-            timeout(self.options.limits.header_timeout, resolving).await
-        else {
+        let within = self.options.limits.header_timeout;
+        let Some(resolved) = resolve(resolver, &peer.shared, within).await else {
             return;
         };
-        let (stopped, delivered) = stopped_of(peer.shared.take_aside(stream.id()));
+        let Resolved {
+            request,
+            stream,
+            stopped,
+            intake,
+            length,
+        } = resolved;
         let (send, recv) = stream.split();
-        let stream = self.engine.add(true);
+        let stream = self.engine.add(true, Some(slot));
         let uri = request.uri();
         let authority = uri
             .authority()
@@ -355,12 +366,23 @@ impl Server {
             ],
             fields: fields_of(request.headers()),
         });
-        let reading = tokio::spawn(read(stream.clone(), recv, delivered));
+        let reading = tokio::spawn(read(stream.clone(), recv, intake, length));
         write(stream, send, stopped, false).await;
         // A request may go on after its response.
         let _ = reading.await;
         drop(counted);
     }
+}
+
+/// The next request, once there is a slot for it.
+async fn next(
+    h3: &mut h3::server::Connection<Connection, Bytes>,
+    slots: &Arc<Semaphore>,
+) -> Result<Option<(RequestResolver<Connection, Bytes>, OwnedSemaphorePermit)>, ConnectionError> {
+    let Ok(slot) = slots.clone().acquire_owned().await else {
+        return Ok(None);
+    };
+    Ok(h3.accept().await?.map(|resolver| (resolver, slot)))
 }
 
 struct Open(Arc<Engine>);

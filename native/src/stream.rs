@@ -12,7 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use tokio::sync::Notify;
 
 use crate::engine::{Engine, Event, Fields, lock};
-use crate::quic::{Aside, RecvStream, SendStream, Stopped};
+use crate::intake::Intake;
+use crate::message;
+use crate::quic::{RecvStream, SendStream, Stopped};
 
 /// Bytes that wait for JavaScript, or for the transport, before whoever makes them is asked to pause.
 pub const HIGH_WATER: usize = 256 * 1024;
@@ -69,6 +71,13 @@ impl End {
             // The peer may be asked again: nothing of it was processed.
             StreamError::RemoteClosing => Self::Peer(Code::H3_REQUEST_REJECTED.value()),
             other => Self::Lost(other.to_string()),
+        }
+    }
+
+    fn of_cut(cut: Result<quinn::VarInt, quinn::ConnectionError>) -> Self {
+        match cut {
+            Ok(code) => Self::Peer(code.into_inner()),
+            Err(error) => Self::of_quinn(error),
         }
     }
 
@@ -132,6 +141,10 @@ impl Stream {
             inbox: Mutex::default(),
             to_read: Notify::new(),
         })
+    }
+
+    pub fn bytes_held(&self) -> usize {
+        lock(&self.inbox).data.len() + lock(&self.outbox).data.len()
     }
 
     pub fn send_head(&self, status: u16, fields: Fields) {
@@ -382,27 +395,51 @@ halves!(server, |send, status, fields| {
 // A request's head is sent when its stream is opened.
 halves!(client, |_send, _status, _fields| Ok(()));
 
-/// Reads the body to its end, and its trailers. True if the end has come.
-pub async fn read(stream: Arc<Stream>, mut recv: impl RecvHalf, delivered: Arc<AtomicU64>) {
+/// Reads the body to its end, and its trailers. With `length` it has to be as long as that.
+pub async fn read(
+    stream: Arc<Stream>,
+    mut recv: impl RecvHalf,
+    intake: Intake,
+    length: Option<u64>,
+) {
     let guard = Guard::new(&stream);
     let sink = Mutex::new(Sink {
         stream: &stream,
-        delivered: &delivered,
+        delivered: &intake.delivered,
     });
     let result = async {
         loop {
-            if let Err(code) = stream.room().await {
-                return Ok(Err(code));
-            }
             tokio::select! {
-                more = recv.data(&sink) => if !more? { break },
+                biased;
+                room = stream.room() => if let Err(code) = room {
+                    return Ok(Err(code));
+                },
+                // Whatever is still unread: nobody is going to want it.
+                end = intake.cut() => return Err(End::of_cut(end)),
+            }
+            let more = tokio::select! {
+                more = recv.data(&sink) => more.map_err(|error| End::of_stream(&error))?,
                 code = stream.stopped() => return Ok(Err(code)),
+            };
+            let delivered = intake.delivered.load(Ordering::Relaxed);
+            if length.is_some_and(|length| delivered > length || (!more && delivered < length)) {
+                return Err(malformed("the body is not as long as its content length"));
+            }
+            if !more {
+                break;
             }
         }
-        tokio::select! {
-            trailers = recv.trailers() => Ok(Ok(trailers?)),
-            code = stream.stopped() => Ok(Err(code)),
+        let trailers = tokio::select! {
+            trailers = recv.trailers() => trailers.map_err(|error| End::of_stream(&error))?,
+            code = stream.stopped() => return Ok(Err(code)),
+        };
+        if intake.is_malformed() {
+            return Err(malformed("trailers have no pseudo-header fields"));
         }
+        if let Some(trailers) = &trailers {
+            message::check_fields(trailers).map_err(malformed)?;
+        }
+        Ok(Ok(trailers))
     }
     .await;
     match result {
@@ -412,12 +449,23 @@ pub async fn read(stream: Arc<Stream>, mut recv: impl RecvHalf, delivered: Arc<A
             stream.tell(&mut inbox);
         }
         Ok(Err(code)) => recv.stop(code),
-        Err(error) => {
-            recv.stop(Code::H3_REQUEST_CANCELLED.value());
-            stream.broken(End::of_stream(&error));
+        Err(end) => {
+            let mut code = Code::H3_REQUEST_CANCELLED.value();
+            if let End::Local(wrong, _) = &end {
+                // The sender is to know what is wrong, in both directions.
+                code = *wrong;
+                stream.reset(code);
+            }
+            recv.stop(code);
+            stream.broken(end);
         }
     }
     guard.disarm();
+}
+
+/// RFC 9114, section 4.1.2.
+pub fn malformed(reason: &str) -> End {
+    End::Local(Code::H3_MESSAGE_ERROR.value(), reason.to_string())
 }
 
 /// What the writer has to do next.
@@ -599,11 +647,4 @@ fn bytes_of(text: &str) -> Vec<u8> {
     text.chars()
         .map(|character| u8::try_from(character).unwrap_or(b'?'))
         .collect()
-}
-
-pub fn stopped_of(aside: Option<Aside>) -> (Stopped, Arc<AtomicU64>) {
-    match aside {
-        Some(Aside { stopped, delivered }) => (stopped, delivered),
-        None => (Box::pin(std::future::pending()), Arc::default()),
-    }
 }

@@ -1,0 +1,219 @@
+//! A server of ours, whose JavaScript is a thread that answers every request with
+//! 200 and the end of its body; and a client that writes each byte by hand.
+
+// Each test file uses a part of it.
+#![allow(dead_code)]
+
+pub mod wire;
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Endpoint, VarInt};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use sluice_native::engine::{Engine, Event, lock};
+use sluice_native::server::{Server, ServerOptions};
+use sluice_native::stream::End;
+use sluice_native::tls::Identity;
+use sluice_native::transport::Limits;
+use tokio::time::{sleep, timeout};
+
+/// Longer than anything takes here, however slow the machine is.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match timeout(PATIENCE, work).await {
+        Ok(result) => result,
+        Err(_) => panic!("{what} did not happen in time"),
+    }
+}
+
+pub async fn until(what: &str, check: impl Fn() -> bool) {
+    within(what, async {
+        while !check() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+pub fn limits() -> Limits {
+    Limits {
+        streams: 100,
+        stream_window: 1 << 20,
+        connection_window: 4 << 20,
+        send_window: 4 << 20,
+        idle_timeout: Duration::from_secs(60),
+        keepalive: Duration::from_secs(20),
+        header_bytes: 4096,
+        header_timeout: Duration::from_secs(20),
+    }
+}
+
+pub struct TestServer {
+    pub server: Arc<Server>,
+    pub engine: Arc<Engine>,
+    /// How streams have broken off.
+    pub broken: Arc<Mutex<Vec<End>>>,
+    pub cert: CertificateDer<'static>,
+}
+
+pub struct Setup {
+    pub host: IpAddr,
+    pub max_connections: usize,
+    pub limits: Limits,
+    /// Reads no body and answers nothing.
+    pub mute: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            host: Ipv4Addr::LOCALHOST.into(),
+            max_connections: 1000,
+            limits: limits(),
+            mute: false,
+        }
+    }
+}
+
+impl TestServer {
+    pub fn start(setup: Setup) -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_string()]).unwrap();
+        let identity = Identity {
+            cert: made.cert.pem().into_bytes(),
+            key: made.signing_key.serialize_pem().into_bytes(),
+        };
+        let (wake, woken) = mpsc::channel();
+        let wake = Mutex::new(wake);
+        let engine = Engine::new(Box::new(move || {
+            let _ = lock(&wake).send(());
+        }));
+        let options = ServerOptions {
+            addresses: vec![SocketAddr::new(setup.host, 0)],
+            max_connections: setup.max_connections,
+            limits: setup.limits,
+        };
+        let server = Server::listen(engine.clone(), &identity, None, options).unwrap();
+        // A test says why it fails.
+        drop(std::panic::take_hook());
+        let broken = Arc::new(Mutex::new(Vec::new()));
+        let answering = (engine.clone(), broken.clone());
+        std::thread::spawn(move || {
+            while woken.recv().is_ok() {
+                for event in answering.0.take() {
+                    if let Event::Broken { end, .. } = &event {
+                        lock(&answering.1).push(end.clone());
+                    }
+                    if !setup.mute || matches!(event, Event::Broken { .. }) {
+                        answer(&answering.0, event);
+                    }
+                }
+            }
+        });
+        Self {
+            server,
+            engine,
+            broken,
+            cert: made.cert.der().clone(),
+        }
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.engine.counters.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn retries(&self) -> u64 {
+        self.engine.counters.retries.load(Ordering::Relaxed)
+    }
+
+    pub fn refused(&self) -> u64 {
+        let refused = &self.engine.counters.connections_refused;
+        refused.load(Ordering::Relaxed)
+    }
+
+    pub fn address(&self, host: IpAddr) -> SocketAddr {
+        SocketAddr::new(host, self.server.port())
+    }
+
+    pub fn client(&self) -> ClientConfig {
+        ClientConfig::new(Arc::new(QuicClientConfig::try_from(self.tls()).unwrap()))
+    }
+
+    pub fn tls(&self) -> rustls::ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.cert.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        tls
+    }
+
+    /// With a socket of its own, and no HTTP/3 yet.
+    pub async fn connect(&self) -> quinn::Connection {
+        let endpoint = Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
+        let to = self.address(Ipv4Addr::LOCALHOST.into());
+        let connecting = endpoint.connect_with(self.client(), to, "localhost");
+        within("the handshake", connecting.unwrap()).await.unwrap()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // Its connections are told, and the thread that answers ends with its channel.
+        self.server.goaway(None);
+    }
+}
+
+fn answer(engine: &Engine, event: Event) {
+    let (Event::Request { stream: id, .. }
+    | Event::Readable { stream: id }
+    | Event::Finished { stream: id }
+    | Event::Broken { stream: id, .. }) = event
+    else {
+        return;
+    };
+    let Some(stream) = engine.stream(id) else {
+        return;
+    };
+    match event {
+        Event::Request { .. } => {
+            stream.send_head(200, Vec::new());
+            stream.resume();
+        }
+        Event::Readable { .. } => {
+            if stream.take().is_some_and(|taken| taken.end.is_some()) {
+                stream.finish(Vec::new());
+            }
+        }
+        Event::Broken { .. } => {
+            stream.reset(0x10c);
+            engine.release(id);
+        }
+        _ => engine.release(id),
+    }
+}
+
+/// An address of this machine that is not on loopback.
+pub fn far_address() -> IpAddr {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    // Nothing is sent: it only chooses a way.
+    socket
+        .connect((Ipv4Addr::new(198, 51, 100, 1), 9))
+        .and_then(|()| socket.local_addr())
+        .map(|address| address.ip())
+        .expect("this test needs a network besides loopback")
+}
+
+pub fn code(value: u64) -> VarInt {
+    VarInt::from_u64(value).unwrap()
+}
