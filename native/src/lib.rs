@@ -2,6 +2,10 @@
 //! their own (`engine.rs`); JavaScript is woken when there are events, and takes
 //! all of them at once.
 
+// What tests share names the crate from without.
+#[cfg(test)]
+extern crate self as sluice_native;
+
 mod binding;
 pub mod client;
 pub mod control;
@@ -11,6 +15,8 @@ pub mod frames;
 pub mod intake;
 pub mod integer;
 pub mod message;
+#[cfg(test)]
+mod panics;
 pub mod qpack;
 pub mod quic;
 pub mod resolve;

@@ -7,7 +7,7 @@ mod support;
 use h3::error::Code;
 use quinn::{ConnectionError, ReadToEndError, WriteError};
 use support::wire::{data, frame, get, get_but, headers, integer, section, status};
-use support::{PATIENCE, Setup, TestServer, code, within};
+use support::{PATIENCE, Setup, TestServer, code, is_served, within};
 use tokio::time::timeout;
 
 #[derive(Clone)]
@@ -626,26 +626,6 @@ fn of_fields() -> Vec<Case> {
         cases.push(malformed("a field of connections", get(&[(name, value)])));
     }
     cases
-}
-
-/// A request on the connection is answered.
-async fn is_served(conn: &quinn::Connection) -> Result<(), String> {
-    let serve = async {
-        let (mut send, mut recv) = conn.open_bi().await.map_err(|error| error.to_string())?;
-        send.write_all(&get(&[]))
-            .await
-            .map_err(|error| error.to_string())?;
-        let _ = send.finish();
-        let answer = recv
-            .read_to_end(1000)
-            .await
-            .map_err(|error| error.to_string())?;
-        match status(&answer) {
-            Some(200) => Ok(()),
-            other => Err(format!("answered {other:?}")),
-        }
-    };
-    within("an answer", serve).await
 }
 
 async fn perform(

@@ -22,6 +22,7 @@ use sluice_native::stream::End;
 use sluice_native::tls::Identity;
 use sluice_native::transport::Limits;
 use tokio::time::{sleep, timeout};
+use wire::{get, status};
 
 /// Longer than anything takes here, however slow the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -67,8 +68,17 @@ pub struct Setup {
     pub host: IpAddr,
     pub max_connections: usize,
     pub limits: Limits,
-    /// Reads no body and answers nothing.
-    pub mute: bool,
+    pub script: Script,
+}
+
+/// What JavaScript does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Script {
+    Answer,
+    /// Reads no body and answers nothing, but lets go of what has broken off.
+    Listen,
+    /// Does not even look at what has happened.
+    Hang,
 }
 
 impl Default for Setup {
@@ -77,7 +87,7 @@ impl Default for Setup {
             host: Ipv4Addr::LOCALHOST.into(),
             max_connections: 1000,
             limits: limits(),
-            mute: false,
+            script: Script::Answer,
         }
     }
 }
@@ -105,12 +115,13 @@ impl TestServer {
         let broken = Arc::new(Mutex::new(Vec::new()));
         let answering = (engine.clone(), broken.clone());
         std::thread::spawn(move || {
-            while woken.recv().is_ok() {
+            while woken.recv().is_ok() && setup.script != Script::Hang {
                 for event in answering.0.take() {
                     if let Event::Broken { end, .. } = &event {
                         lock(&answering.1).push(end.clone());
                     }
-                    if !setup.mute || matches!(event, Event::Broken { .. }) {
+                    let broken = matches!(event, Event::Broken { .. });
+                    if setup.script == Script::Answer || broken {
                         answer(&answering.0, event);
                     }
                 }
@@ -146,8 +157,12 @@ impl TestServer {
     }
 
     pub fn tls(&self) -> rustls::ClientConfig {
+        self.tls_for(self.cert.clone())
+    }
+
+    pub fn tls_for(&self, cert: CertificateDer<'static>) -> rustls::ClientConfig {
         let mut roots = RootCertStore::empty();
-        roots.add(self.cert.clone()).unwrap();
+        roots.add(cert).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -160,10 +175,12 @@ impl TestServer {
 
     /// With a socket of its own, and no HTTP/3 yet.
     pub async fn connect(&self) -> quinn::Connection {
-        let endpoint = Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
-        let to = self.address(Ipv4Addr::LOCALHOST.into());
-        let connecting = endpoint.connect_with(self.client(), to, "localhost");
+        let connecting = socket().connect_with(self.client(), self.near(), "localhost");
         within("the handshake", connecting.unwrap()).await.unwrap()
+    }
+
+    pub fn near(&self) -> SocketAddr {
+        self.address(Ipv4Addr::LOCALHOST.into())
     }
 }
 
@@ -203,6 +220,10 @@ fn answer(engine: &Engine, event: Event) {
     }
 }
 
+pub fn socket() -> Endpoint {
+    Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap()
+}
+
 /// An address of this machine that is not on loopback.
 pub fn far_address() -> IpAddr {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
@@ -212,6 +233,22 @@ pub fn far_address() -> IpAddr {
         .and_then(|()| socket.local_addr())
         .map(|address| address.ip())
         .expect("this test needs a network besides loopback")
+}
+
+/// A request on the connection is answered.
+pub async fn is_served(conn: &quinn::Connection) -> Result<(), String> {
+    let serve = async {
+        let (mut send, mut recv) = conn.open_bi().await.map_err(|error| error.to_string())?;
+        let sent = send.write_all(&get(&[])).await;
+        sent.map_err(|error| error.to_string())?;
+        let _ = send.finish();
+        let answer = recv.read_to_end(1000).await;
+        match status(&answer.map_err(|error| error.to_string())?) {
+            Some(200) => Ok(()),
+            other => Err(format!("answered {other:?}")),
+        }
+    };
+    within("an answer", serve).await
 }
 
 pub fn code(value: u64) -> VarInt {
