@@ -10,6 +10,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { prebuildPath } from "../src/http3/prebuild.ts";
+import { nativeSources } from "./native-sources.ts";
 
 const root = join(import.meta.dirname, "..");
 const targetDir = process.env["CARGO_TARGET_DIR"] ?? join(root, "native/target");
@@ -39,7 +40,7 @@ function build(glibc: string | undefined): string | undefined {
   const args = glibc === undefined ? ["build"] : ["zigbuild", "--target", `${target}.${glibc}`];
   const { error, status } = spawnSync("cargo", [...args, "--release", "--locked"], {
     cwd: join(root, "native"),
-    env: { ...process.env, CARGO_TARGET_DIR: targetDir, RUSTFLAGS: rustFlags },
+    env: { ...process.env, CARGO_TARGET_DIR: targetDir, RUSTFLAGS: rustFlags, SLUICE_NATIVE_SOURCES: nativeSources() },
     stdio: "inherit",
   });
   if (error !== undefined) {

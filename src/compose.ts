@@ -21,6 +21,7 @@ import { listen } from "./listen/listen.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
 import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
+import { addHttp3Metrics } from "./observe/http3-metrics.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
@@ -232,7 +233,14 @@ async function startWith(
   cleanups.push(() => listener.close());
   if (config.http3 && tls !== undefined) {
     const { listenHttp3 } = await import("./http3/listener.ts");
-    http3 = await listenHttp3(serve, { ...config, port: config.http3Port ?? listener.port, tls, onAged });
+    const opened = await listenHttp3(serve, {
+      ...config,
+      port: config.http3Port ?? listener.port,
+      tls,
+      onAged,
+    });
+    http3 = opened;
+    addHttp3Metrics(metrics.registry, () => opened.counters);
   }
   cleanups.push(() => http3?.close());
   const admin =

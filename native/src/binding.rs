@@ -111,6 +111,12 @@ fn addresses(given: &[String], port: u16) -> Result<Vec<SocketAddr>> {
         .collect()
 }
 
+/// SHA-256 of the sources that this was built from; empty if the build did not say.
+#[napi]
+pub fn native_sources() -> &'static str {
+    option_env!("SLUICE_NATIVE_SOURCES").unwrap_or_default()
+}
+
 /// The streams and connections of one server or one client.
 #[napi]
 pub struct NativeEngine {

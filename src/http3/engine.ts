@@ -219,7 +219,7 @@ function endOf([how = "lost", reason = ""]: readonly string[], code: number | un
   return { how: how as End["how"], code, reason };
 }
 
-function loadBinding(): NativeBinding {
+export function loadBinding(): NativeBinding {
   // From the sources, or from dist/.
   const roots = [join(import.meta.dirname, "../.."), join(import.meta.dirname, "../../..")];
   const path = roots.map(prebuildPath).find((candidate) => existsSync(candidate));

@@ -55,9 +55,13 @@ export interface NativeCounters {
   readonly connections: number;
   readonly connectionsOpened: number;
   readonly connectionsRefused: number;
+  /** Clients that were asked to prove their address. */
+  readonly retries: number;
   /** That JavaScript has not let go yet. */
   readonly streams: number;
   readonly streamsOpened: number;
+  /** Bytes of bodies that wait for JavaScript, or for the transport. */
+  readonly bytesHeld: number;
   /** Of the whole process. */
   readonly panics: number;
 }
@@ -94,5 +98,7 @@ export interface NativeEngine {
 }
 
 export interface NativeBinding {
+  /** SHA-256 of the sources that it was built from (scripts/native-sources.ts). */
+  readonly nativeSources: () => string;
   readonly NativeEngine: new (wake: () => void) => NativeEngine;
 }
