@@ -1,5 +1,6 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
+import { jittered } from "../async/jitter.ts";
 import { DomainError } from "../errors.ts";
 import type { HttpExchange } from "../runtime/exchange.ts";
 import { Http3Engine } from "./engine.ts";
@@ -48,9 +49,6 @@ export interface Http3Listener {
   close(): Promise<void>;
 }
 
-/** How much the age of connections varies, so that they do not all end at once. */
-const ageJitter = 0.1;
-
 /** How long ended calls may take to tell their clients before their connection is closed, in milliseconds. */
 const farewellMs = 1000;
 
@@ -66,8 +64,7 @@ export async function listenHttp3(
   const open = new Map<number, Open>();
   const engine = new Http3Engine({
     onConnectionOpened(id, peer) {
-      const age = options.maxConnectionAge * (1 + ageJitter * (2 * Math.random() - 1));
-      open.set(id, { peer, timer: later(age, () => retire(id)) });
+      open.set(id, { peer, timer: later(jittered(options.maxConnectionAge), () => retire(id)) });
     },
     onConnectionClosed(id) {
       clearTimeout(open.get(id)?.timer);

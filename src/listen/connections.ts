@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { constants } from "node:http2";
 import type { ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
+import { jittered } from "../async/jitter.ts";
 import { keepAlive } from "./keepalive.ts";
 import type { KeepaliveOptions } from "./keepalive.ts";
 
@@ -14,9 +15,6 @@ export interface ConnectionOptions extends KeepaliveOptions {
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (owner: object) => void;
 }
-
-/** How much the age of connections varies, so that they do not all end at once. */
-const ageJitter = 0.1;
 
 /** How long ended calls may take to tell their clients before their connection is closed, in milliseconds. */
 const farewellMs = 1000;
@@ -57,12 +55,11 @@ export class Connections {
   manage(socket: Socket): void {
     if (socket.destroyed) return;
     this.#carriers.add(socket);
-    const age = this.#options.maxConnectionAge * (1 + ageJitter * (2 * Math.random() - 1));
     const timer = setTimeout(
       () => {
         this.#retire(socket);
       },
-      Math.min(age, 2 ** 31 - 1),
+      Math.min(jittered(this.#options.maxConnectionAge), 2 ** 31 - 1),
     ).unref();
     socket.once("close", () => {
       clearTimeout(timer);

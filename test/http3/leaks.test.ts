@@ -24,7 +24,7 @@ const lanes = 20;
 
 interface Running extends ServerProcess {
   readonly port: number;
-  /** Resident memory, in bytes. */
+  /** Resident memory, in bytes; 0 where the system does not say. */
   resident(): Promise<number>;
   /** Resolves once nothing is open. */
   idle(): Promise<void>;
@@ -41,6 +41,7 @@ async function startHttp3Server(...flags: string[]): Promise<Running> {
   return Object.assign(server, {
     port: Number(new URL(server.url).port),
     async resident() {
+      if (process.platform !== "linux") return 0;
       const status = await readFile(`/proc/${server.pid}/status`, "utf8");
       return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * KiB;
     },
@@ -175,8 +176,8 @@ async function expectFlat(server: Running, count: number, work: (count: number) 
   await work(quarter);
   await work(quarter);
   const after = await measure();
-  // 400 bytes of JavaScript and 4 KiB in all for each that is kept would be seen; less varies by itself.
-  expect(after.held - before.held).toBeLessThan(Math.max(MiB, count * 200));
+  // In CI 100 bytes of JavaScript, and 4 KiB in all, for each of the later half would be seen; less varies by itself.
+  expect(after.held - before.held).toBeLessThan(Math.max(MiB / 2, count * 50));
   expect(after.resident - before.resident).toBeLessThan(Math.max(16 * MiB, count * 2 * KiB));
   expect(await server.metric("sluice_http3_held_bytes")).toBe(0);
   expect(await server.metric("sluice_http3_panics_total")).toBe(0);
