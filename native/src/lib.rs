@@ -6,7 +6,7 @@
 #[cfg(test)]
 extern crate self as sluice_native;
 
-mod binding;
+pub mod binding;
 pub mod client;
 pub mod control;
 pub mod engine;
