@@ -18,6 +18,11 @@ const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 const MAX_MTU: u16 = 1452;
 const MAX_LOOPBACK_MTU: u16 = 6_500;
 
+/// quinn's batch, and what the system takes at once.
+const BATCH: usize = 10;
+const LARGEST_DATAGRAM: usize = 65_507;
+const _: () = assert!(BATCH * MAX_LOOPBACK_MTU as usize <= LARGEST_DATAGRAM);
+
 #[derive(Clone)]
 pub struct Limits {
     pub streams: u32,

@@ -14,7 +14,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ConnectionError, Endpoint};
 use sluice_native::engine::lock;
 use sluice_native::stream::End;
-use sluice_native::transport::Limits;
+use sluice_native::transport::{Limits, bind, endpoint_config, transport};
 use support::wire::{data, get, status};
 use support::{
     Script, Setup, TestServer, code, far_address, is_served, limits, socket, until, within,
@@ -385,4 +385,42 @@ async fn hears_of_a_reset_though_nothing_is_read() {
         until("its release", || server.engine.streams() == 0).await;
         assert_eq!(server.engine.bytes_held(), 0);
     }
+}
+
+/// With datagrams of 16 KiB the batches that quinn sends were larger than the system takes. It refused each full one:
+/// to QUIC all of it was lost, and now and then a body did not move for half a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn sends_batches_that_the_system_takes() {
+    let server = TestServer::start(Setup::default());
+    let mut config = server.client();
+    config.transport_config(transport(&limits(), true).expect("limits"));
+    let endpoint = Endpoint::new(
+        endpoint_config().expect("a size"),
+        None,
+        bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket"),
+        Arc::new(quinn::TokioRuntime),
+    );
+    let endpoint = endpoint.expect("a client");
+    let connecting = endpoint.connect_with(config, server.near(), "localhost");
+    let conn = within("the handshake", connecting.expect("a client")).await;
+    let conn = conn.expect("a connection");
+    let _control = settings(&conn).await;
+    let block = [data(&[7; 1 << 20])].concat();
+    let upload = async || {
+        let (mut send, mut recv) = conn.open_bi().await.expect("a stream");
+        send.write_all(&get(&[])).await.expect("sent");
+        for _ in 0..16 {
+            send.write_all(&block).await.expect("sent");
+        }
+        send.finish().expect("open");
+        let answer = recv.read_to_end(1000).await.expect("an answer");
+        assert_eq!(status(&answer), Some(200));
+    };
+    within("48 MiB", async {
+        tokio::join!(upload(), upload(), upload())
+    })
+    .await;
+    // A small buffer of the system's may lose a few, but not all of one size.
+    let path = conn.stats().path;
+    assert_eq!(path.black_holes_detected, 0, "{path:?}");
 }
