@@ -88,6 +88,8 @@ const obstacles: Readonly<Record<string, string>> = {
   EHOSTUNREACH: "there is no way to that host; check --url and the network",
   ENETUNREACH: "there is no way to that network; check --url and the network",
   ETIMEDOUT: "it does not answer; check --url and the network",
+  ERR_QUIC_NO_ANSWER:
+    "it does not answer over UDP; check --url, that it serves with --http3, and that the network lets UDP through",
   // As HTTP/2 and as HTTP/1.1 report an answer that is no TLS.
   ERR_SSL_WRONG_VERSION_NUMBER: noTls,
   EPROTO: noTls,

@@ -247,11 +247,11 @@ function errorOfEnd({ how, code, reason }: End): ConnectError {
   }
 }
 
-/** Why there is no connection. The cause has the code that Node has for the same with TLS over TCP. */
+/** Why there is no connection. The cause has the code that Node has for the same with TLS over TCP, if there is such. */
 function connectError(url: string, end: End): ConnectError {
   switch (end.how) {
     case "timeout":
-      return because(`${url} does not answer over UDP: is HTTP/3 on there?`, Code.Unavailable, "ETIMEDOUT");
+      return because(`${url} does not answer over UDP: is HTTP/3 on there?`, Code.Unavailable, "ERR_QUIC_NO_ANSWER");
     case "handshake":
       return because(`TLS with ${url} failed: ${end.reason}`, Code.Internal, codeOfHandshake(end.reason));
     case "peer":

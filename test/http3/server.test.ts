@@ -263,6 +263,8 @@ describe("the command line", () => {
     expect([code, stderr]).toEqual([expect.any(Number), expect.stringContaining("unknown CA")]);
     const clear = await runCli(["greet", "Ada", "--http3"]);
     expect(clear.stderr).toContain("HTTP/3 needs an https URL");
+    const silent = await runCli(["greet", "Ada", "--url", without.url, "--ca", ca, "--http3"]);
+    expect([silent.code, silent.stderr]).toEqual([5, expect.stringContaining("does not answer over UDP")]);
   });
 
   it("says what to run where there is no engine", async () => {

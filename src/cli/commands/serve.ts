@@ -12,7 +12,8 @@ export function serve(program: Command): void {
     .addHelpText(
       "after",
       `
-The first line on standard output is "sluice listening on URL", once it is ready.
+The first line on standard output is "sluice listening on URL", once it is ready;
+with --http3 a second one has the UDP port.
 SIGTERM and Ctrl-C drain: calls in progress may finish; a second one ends at once.
 SIGHUP reads the tokens file, the JWKS and the TLS certificate again.
 
@@ -37,6 +38,7 @@ async function run({ out, flags, signal }: Session): Promise<"ok"> {
   process.on("SIGHUP", onHangup);
   try {
     await out.write(`sluice listening on ${server.url}\n`);
+    if (server.http3Port !== undefined) await out.write(`HTTP/3 on UDP port ${server.http3Port}\n`);
     if (out.toTerminal) {
       out.note(`Ctrl-C stops it. From another terminal: sluice greet Ada --url ${server.url}`);
     }
