@@ -27,6 +27,7 @@ pub struct NativeLimits {
     pub keepalive_ms: u32,
     pub header_bytes: u32,
     pub header_timeout_ms: u32,
+    pub webtransport: Option<bool>,
 }
 
 impl From<NativeLimits> for Limits {
@@ -40,6 +41,7 @@ impl From<NativeLimits> for Limits {
             keepalive: Duration::from_millis(limits.keepalive_ms.into()),
             header_bytes: limits.header_bytes,
             header_timeout: Duration::from_millis(limits.header_timeout_ms.into()),
+            webtransport: limits.webtransport.unwrap_or(false),
         }
     }
 }
@@ -69,6 +71,7 @@ pub struct NativeEvent {
     pub code: Option<f64>,
     pub data: Option<Buffer>,
     pub text: Option<Vec<String>>,
+    pub datagrams: Option<Vec<Buffer>>,
 }
 
 mod kind {
@@ -81,6 +84,8 @@ mod kind {
     pub const DRAINED: u32 = 6;
     pub const FINISHED: u32 = 7;
     pub const BROKEN: u32 = 8;
+    pub const SESSION_STREAM: u32 = 9;
+    pub const DATAGRAMS: u32 = 10;
 }
 
 #[napi(object)]
@@ -315,6 +320,22 @@ impl NativeEngine {
         }
     }
 
+    /// On the WebTransport session of that request. False if it cannot be sent.
+    #[napi]
+    pub fn send_datagram(&self, session: u32, bytes: Uint8ArraySlice<'_>) -> bool {
+        self.engine
+            .session(session)
+            .is_some_and(|session| session.send(&bytes))
+    }
+
+    /// The largest datagram that fits now; 0 if the peer takes none.
+    #[napi]
+    pub fn max_datagram(&self, session: u32) -> u32 {
+        self.engine
+            .session(session)
+            .map_or(0, |session| session.max_datagram() as u32)
+    }
+
     /// Nothing more is wanted of the stream.
     #[napi]
     pub fn release(&self, stream: u32) {
@@ -411,6 +432,29 @@ impl NativeEngine {
                 id: stream,
                 ..NativeEvent::default()
             }),
+            Event::SessionStream { session, stream } => taken.push(NativeEvent {
+                kind: kind::SESSION_STREAM,
+                id: stream,
+                connection: Some(session),
+                ..NativeEvent::default()
+            }),
+            Event::Datagrams { session: id } => {
+                let Some(session) = self.engine.session(id) else {
+                    return;
+                };
+                let datagrams = session.take();
+                taken.push(NativeEvent {
+                    kind: kind::DATAGRAMS,
+                    id,
+                    datagrams: Some(
+                        datagrams
+                            .iter()
+                            .map(|bytes| bytes.to_vec().into())
+                            .collect(),
+                    ),
+                    ..NativeEvent::default()
+                });
+            }
             Event::Broken { stream, end } => taken.push(ended(kind::BROKEN, stream, end)),
         }
     }

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::stream::{End, Stream};
+use crate::webtransport::Session;
 
 /// Names and values, by turns. Values are bytes, each a character of its own.
 pub type Fields = Vec<String>;
@@ -25,8 +26,8 @@ pub enum Event {
     Request {
         connection: u32,
         stream: u32,
-        /// Method, scheme, authority and path.
-        target: [String; 4],
+        /// Method, scheme, authority, path, and the protocol of an extended CONNECT.
+        target: [String; 5],
         fields: Fields,
     },
     Head {
@@ -49,6 +50,15 @@ pub enum Event {
         stream: u32,
         end: End,
     },
+    /// The peer has opened a stream of the WebTransport session that `session` is the request of.
+    SessionStream {
+        session: u32,
+        stream: u32,
+    },
+    /// There are datagrams of that session to take.
+    Datagrams {
+        session: u32,
+    },
 }
 
 #[derive(Default)]
@@ -66,6 +76,7 @@ pub struct Engine {
     queue: Mutex<Vec<Event>>,
     woken: AtomicBool,
     next: AtomicU32,
+    sessions: Mutex<HashMap<u32, Arc<Session>>>,
     streams: Mutex<HashMap<u32, Held>>,
     pub counters: Counters,
 }
@@ -90,6 +101,7 @@ impl Engine {
             woken: AtomicBool::new(false),
             next: AtomicU32::new(1),
             streams: Mutex::default(),
+            sessions: Mutex::default(),
             counters: Counters::default(),
         })
     }
@@ -132,6 +144,18 @@ impl Engine {
     /// JavaScript is done with it.
     pub fn release(&self, id: u32) {
         lock(&self.streams).remove(&id);
+    }
+
+    pub fn add_session(&self, id: u32, session: Arc<Session>) {
+        lock(&self.sessions).insert(id, session);
+    }
+
+    pub fn remove_session(&self, id: u32) {
+        lock(&self.sessions).remove(&id);
+    }
+
+    pub fn session(&self, id: u32) -> Option<Arc<Session>> {
+        lock(&self.sessions).get(&id).cloned()
     }
 
     pub fn streams(&self) -> usize {

@@ -45,6 +45,8 @@ pub struct FrameFilter {
     pub data: u64,
     /// A field section breaks the rules of RFC 9114, section 4.3: an error of the stream alone.
     pub malformed: bool,
+    /// A unidirectional stream of WebTransport, which h3 would keep for somebody to take.
+    pub of_webtransport: bool,
 }
 
 impl FrameFilter {
@@ -69,6 +71,7 @@ impl FrameFilter {
             passed: VecDeque::new(),
             data: 0,
             malformed: false,
+            of_webtransport: false,
         }
     }
 
@@ -222,6 +225,7 @@ impl FrameFilter {
     }
 
     fn stream_is(&mut self, kind: u64) -> Result<(), Fault> {
+        self.of_webtransport = kind == stream::WEBTRANSPORT_UNI;
         self.at = match (kind, self.side) {
             (stream::CONTROL, side) => {
                 self.rules = Rules::of_control(side);

@@ -8,16 +8,24 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures_util::stream::{BoxStream, unfold};
+use futures_util::Stream as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, FuturesUnordered, unfold};
 use h3::error::Code;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use quinn::{ConnectionError, ReadError, StoppedError, VarInt, WriteError};
 
+use tokio::sync::mpsc;
+
 use crate::frames::FrameFilter;
+use crate::incoming::{Opened, sort};
 use crate::intake::Intake;
 use crate::rules::{Fault, Side};
+use crate::session_stream::BUFFERED_STREAM_REJECTED;
+use crate::settings;
 
 /// Ends once the peer has asked to stop sending, has acknowledged everything, or is lost.
 pub type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send>>;
@@ -40,6 +48,23 @@ pub struct Shared {
     asides: Arc<Mutex<HashMap<u64, Aside>>>,
     side: Side,
     max_held: u64,
+    handed: Arc<Mutex<Handed>>,
+    webtransport: Option<WebTransport>,
+}
+
+/// What to do with the streams of WebTransport's sessions.
+#[derive(Clone)]
+pub struct WebTransport {
+    pub streams: mpsc::UnboundedSender<Opened>,
+    /// How long a stream may take to say what it is.
+    pub patience: Duration,
+}
+
+/// Numbers of the requests that h3 has got.
+#[derive(Default)]
+struct Handed {
+    last: u64,
+    highest: u64,
 }
 
 impl Shared {
@@ -51,11 +76,33 @@ impl Shared {
             asides: Arc::default(),
             side,
             max_held,
+            handed: Arc::default(),
+            webtransport: None,
+        }
+    }
+
+    /// The same, with streams of WebTransport taken out of what h3 gets.
+    pub fn with_webtransport(self, webtransport: WebTransport) -> Self {
+        Self {
+            webtransport: Some(webtransport),
+            ..self
         }
     }
 
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// How many requests after the last one that h3 has got the first lies that is not served any more: it may have
+    /// got them in another order than their numbers'.
+    pub fn beyond_last(&self) -> usize {
+        let handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let beyond = (handed.highest - handed.last) / 4 + 1;
+        usize::try_from(beyond).unwrap_or(1)
     }
 
     /// Of a stream that h3 has just handed out.
@@ -71,20 +118,26 @@ impl Shared {
         self.close(*code, reason);
     }
 
+    fn handed(&self, stream: &quinn::SendStream) {
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        handed.last = stream.id().into();
+        handed.highest = handed.highest.max(handed.last);
+    }
+
     fn map(&self) -> MutexGuard<'_, HashMap<u64, Aside>> {
         self.asides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bidi(&self, send: quinn::SendStream, recv: quinn::RecvStream) -> BidiStream {
+    fn bidi(&self, send: quinn::SendStream, recv: quinn::RecvStream, first: Bytes) -> BidiStream {
         let filter = FrameFilter::bidi(self.side, self.max_held);
-        let recv = RecvStream::new(recv, self.clone(), filter);
+        let recv = RecvStream::new(recv, self.clone(), filter, first);
         let aside = Aside {
             stopped: Box::pin(send.stopped()),
             intake: recv.intake.clone(),
         };
         self.map().insert(send.id().into(), aside);
         BidiStream {
-            send: SendStream::new(send, Some(self.clone())),
+            send: SendStream::new(send, Some(self.clone()), &[]),
             recv,
         }
     }
@@ -121,9 +174,12 @@ pub fn varint(value: u64) -> VarInt {
 type Accepting<T> = BoxStream<'static, Result<T, ConnectionError>>;
 type Bidi = (quinn::SendStream, quinn::RecvStream);
 
+type Sorting = FuturesUnordered<BoxFuture<'static, Option<Opened>>>;
+
 pub struct Connection {
     shared: Shared,
     bidi: Mutex<Accepting<Bidi>>,
+    sorting: Mutex<Sorting>,
     uni: Mutex<Accepting<quinn::RecvStream>>,
     opener: OpenStreams,
 }
@@ -139,7 +195,42 @@ impl Connection {
             opener: OpenStreams::new(shared.clone()),
             shared,
             bidi: Mutex::new(Box::pin(bidi)),
+            sorting: Mutex::default(),
             uni: Mutex::new(Box::pin(uni)),
+        }
+    }
+}
+
+impl Connection {
+    /// The next stream for h3. Those of WebTransport go another way.
+    fn poll_opened(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Opened, ConnectionErrorIncoming>> {
+        let Some(WebTransport { streams, patience }) = &self.shared.webtransport else {
+            let (send, recv) = ready!(accept(&mut self.bidi, cx))?;
+            return Poll::Ready(Ok(Opened {
+                send,
+                recv,
+                first: Bytes::new(),
+                session: None,
+            }));
+        };
+        let sorting = self
+            .sorting
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        loop {
+            while let Poll::Ready(Some(sorted)) = Pin::new(&mut *sorting).poll_next(cx) {
+                match sorted {
+                    None => {}
+                    Some(opened) if opened.session.is_none() => return Poll::Ready(Ok(opened)),
+                    // Nobody takes it when the connection is ending.
+                    Some(opened) => drop(streams.send(opened)),
+                }
+            }
+            let (send, recv) = ready!(accept(&mut self.bidi, cx))?;
+            sorting.push(Box::pin(sort(send, recv, *patience)));
         }
     }
 }
@@ -165,7 +256,13 @@ impl quic::Connection<Bytes> for Connection {
     ) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         let stream = ready!(accept(&mut self.uni, cx))?;
         let filter = FrameFilter::uni(self.shared.side, self.shared.max_held);
-        Poll::Ready(Ok(RecvStream::new(stream, self.shared.clone(), filter)))
+        let first = Bytes::new();
+        Poll::Ready(Ok(RecvStream::new(
+            stream,
+            self.shared.clone(),
+            filter,
+            first,
+        )))
     }
 
     fn poll_accept_bidi(
@@ -173,15 +270,21 @@ impl quic::Connection<Bytes> for Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
         loop {
-            let (mut send, mut recv) = ready!(accept(&mut self.bidi, cx))?;
-            if self.shared.draining.load(Ordering::Acquire) {
+            let Opened {
+                mut send,
+                mut recv,
+                first,
+                ..
+            } = ready!(self.poll_opened(cx))?;
+            if self.shared.draining() {
                 // The peer may send these again elsewhere: RFC 9114, section 5.2.
                 let code = varint(Code::H3_REQUEST_REJECTED.value());
                 let _ = send.reset(code);
                 let _ = recv.stop(code);
                 continue;
             }
-            return Poll::Ready(Ok(self.shared.bidi(send, recv)));
+            self.shared.handed(&send);
+            return Poll::Ready(Ok(self.shared.bidi(send, recv, first)));
         }
     }
 
@@ -276,7 +379,7 @@ impl quic::OpenStreams<Bytes> for OpenStreams {
             cx,
             || async move { conn.open_bi().await }
         ))?;
-        Poll::Ready(Ok(self.shared.bidi(send, recv)))
+        Poll::Ready(Ok(self.shared.bidi(send, recv, Bytes::new())))
     }
 
     fn poll_open_send(
@@ -289,7 +392,11 @@ impl quic::OpenStreams<Bytes> for OpenStreams {
             cx,
             || async move { conn.open_uni().await }
         ))?;
-        Poll::Ready(Ok(SendStream::new(send, None)))
+        let settings = match self.shared.webtransport {
+            Some(_) => settings::WEBTRANSPORT,
+            None => &[],
+        };
+        Poll::Ready(Ok(SendStream::new(send, None, settings)))
     }
 
     fn close(&mut self, code: Code, reason: &[u8]) {
@@ -361,6 +468,9 @@ impl quic::RecvStream for BidiStream {
 pub struct SendStream {
     stream: quinn::SendStream,
     writing: Option<WriteBuf<Bytes>>,
+    /// Goes out instead of what h3 writes first.
+    instead: Bytes,
+    settings: &'static [(u64, u64)],
     /// Of a stream whose `Aside` may still be waiting to be taken.
     shared: Option<Shared>,
     ended: bool,
@@ -368,10 +478,16 @@ pub struct SendStream {
 }
 
 impl SendStream {
-    fn new(stream: quinn::SendStream, shared: Option<Shared>) -> Self {
+    fn new(
+        stream: quinn::SendStream,
+        shared: Option<Shared>,
+        settings: &'static [(u64, u64)],
+    ) -> Self {
         Self {
             stream,
             writing: None,
+            instead: Bytes::new(),
+            settings,
             shared,
             ended: false,
             written: false,
@@ -381,6 +497,12 @@ impl SendStream {
 
 impl quic::SendStream<Bytes> for SendStream {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        while !self.instead.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.instead))
+                .map_err(write_error)?;
+            self.instead.advance(written);
+            self.written = true;
+        }
         while let Some(data) = self.writing.as_mut().filter(|data| data.has_remaining()) {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, data.chunk()))
                 .map_err(write_error)?;
@@ -395,7 +517,15 @@ impl quic::SendStream<Bytes> for SendStream {
         if self.writing.is_some() {
             return Err(StreamErrorIncoming::Unknown("still writing".into()));
         }
-        self.writing = Some(data.into());
+        let mut data: WriteBuf<Bytes> = data.into();
+        let settings = std::mem::take(&mut self.settings);
+        if !settings.is_empty()
+            && let Some(extended) = settings::extended(data.chunk(), settings)
+        {
+            data.advance(data.remaining());
+            self.instead = extended;
+        }
+        self.writing = Some(data);
         Ok(())
     }
 
@@ -441,18 +571,21 @@ pub struct RecvStream {
     intake: Intake,
     shared: Shared,
     filter: FrameFilter,
+    /// What was read before h3 got it.
+    first: Bytes,
     /// Another task reads it.
     watched: bool,
     ended: bool,
 }
 
 impl RecvStream {
-    fn new(stream: quinn::RecvStream, shared: Shared, filter: FrameFilter) -> Self {
+    fn new(stream: quinn::RecvStream, shared: Shared, filter: FrameFilter, first: Bytes) -> Self {
         Self {
             id: stream_id(stream.id()),
             intake: Intake::new(stream),
             shared,
             filter,
+            first,
             watched: false,
             ended: false,
         }
@@ -489,8 +622,20 @@ impl quic::RecvStream for RecvStream {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         loop {
-            if let Some(piece) = self.filter.pop() {
+            if let Some(piece) = self.filter.pop()
+                && !self.filter.of_webtransport
+            {
                 return Poll::Ready(Ok(Some(piece)));
+            }
+            if !self.first.is_empty() {
+                let first = std::mem::take(&mut self.first);
+                self.take(&first)?;
+                continue;
+            }
+            if self.filter.of_webtransport {
+                // Calls are bidirectional streams; no others are served.
+                self.stop_sending(BUFFERED_STREAM_REJECTED);
+                return Poll::Ready(Ok(None));
             }
             let held = self.filter.data - self.intake.delivered.load(Ordering::Relaxed);
             if held > MAX_BUFFERED || self.watched {

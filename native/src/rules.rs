@@ -47,6 +47,7 @@ pub mod stream {
     pub const PUSH: u64 = 0x1;
     pub const QPACK_ENCODER: u64 = 0x2;
     pub const QPACK_DECODER: u64 = 0x3;
+    pub const WEBTRANSPORT_UNI: u64 = 0x54;
 }
 
 /// What is not known is ignored: RFC 9114, section 9.

@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h3::error::{Code, ConnectionError};
+use h3::ext::Protocol;
 use h3::server::RequestResolver;
 use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, ServerConfig};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::engine::{Engine, Event, lock, runtime};
-use crate::quic::{Connection, Shared};
+use crate::incoming::Opened;
+use crate::quic::{Connection, Shared, WebTransport};
 use crate::resolve::{Resolved, resolve};
 use crate::rules::Side;
 use crate::stream::{End, fields_of, read, write};
 use crate::tls::{self, Identity};
 use crate::transport::{Limits, bind, endpoint_config, transport};
+use crate::webtransport::{self, Sessions};
 
 #[derive(Clone)]
 pub struct ServerOptions {
@@ -55,10 +58,13 @@ struct Peer {
     goaway: watch::Sender<bool>,
     streams: AtomicUsize,
     idle: Notify,
+    /// A peer may open streams as fast as it resets them: JavaScript must have let go of the ones before.
+    slots: Arc<Semaphore>,
+    sessions: Arc<Sessions>,
 }
 
 /// Counts a stream of a connection until both its directions are done.
-struct Counted(Arc<Peer>);
+pub struct Counted(Arc<Peer>);
 
 impl Counted {
     fn new(peer: &Arc<Peer>) -> Self {
@@ -249,12 +255,26 @@ impl Server {
         };
         let id = self.engine.number();
         let max_held = u64::from(self.options.limits.header_bytes) * 2;
+        let patience = self.options.limits.header_timeout;
+        let sessions = Sessions::new(self.engine.clone(), conn.clone(), patience);
+        let mut shared = Shared::new(conn, Side::Server, max_held);
+        let mut session_streams = None;
+        if self.options.limits.webtransport {
+            let (streams, receiver) = mpsc::unbounded_channel();
+            shared = shared.with_webtransport(WebTransport { streams, patience });
+            session_streams = Some(receiver);
+        }
         let peer = Arc::new(Peer {
-            shared: Shared::new(conn, Side::Server, max_held),
+            shared,
             goaway: watch::Sender::new(false),
             streams: AtomicUsize::new(0),
             idle: Notify::new(),
+            slots: Arc::new(Semaphore::new(self.options.limits.streams as usize)),
+            sessions,
         });
+        if let Some(streams) = session_streams {
+            tokio::spawn(sessions_of(peer.clone(), streams));
+        }
         lock(&self.open).insert(id, peer.clone());
         let address = peer.shared.conn.remote_address();
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
@@ -284,19 +304,21 @@ impl Server {
         let mut h3 = match h3::server::builder()
             .max_field_section_size(limits.header_bytes.into())
             .send_grease(false)
+            .enable_extended_connect(limits.webtransport)
+            .enable_webtransport(limits.webtransport)
+            .enable_datagram(limits.webtransport)
+            .max_webtransport_sessions(limits.webtransport.into())
             .build(Connection::new(peer.shared.clone()))
             .await
         {
             Ok(h3) => h3,
             Err(error) => return End::of_connection(&error),
         };
-        // A peer may open streams as fast as it resets them: JavaScript must have let go of the ones before.
-        let slots = Arc::new(Semaphore::new(limits.streams as usize));
         let mut goaway = peer.goaway.subscribe();
         let mut draining = false;
         loop {
             tokio::select! {
-                accepted = next(&mut h3, &slots) => match accepted {
+                accepted = next(&mut h3, &peer.slots) => match accepted {
                     Ok(Some((resolver, slot))) => {
                         let counted = Counted::new(&peer);
                         let serving = self.clone().request(id, peer.clone(), resolver, counted, slot);
@@ -313,7 +335,7 @@ impl Server {
                     draining = true;
                     peer.shared.drain();
                     // The first number that is not served any more.
-                    if let Err(error) = h3.shutdown(1).await {
+                    if let Err(error) = h3.shutdown(peer.shared.beyond_last()).await {
                         return End::of_connection(&error);
                     }
                 }
@@ -343,8 +365,13 @@ impl Server {
             intake,
             length,
         } = resolved;
+        let number = stream.id().into_inner();
         let (send, recv) = stream.split();
         let stream = self.engine.add(true, Some(slot));
+        let protocol = request.extensions().get::<Protocol>();
+        let session = (protocol == Some(&Protocol::WEB_TRANSPORT)
+            && self.options.limits.webtransport)
+            .then(|| peer.sessions.open(number, stream.id));
         let uri = request.uri();
         let authority = uri
             .authority()
@@ -363,15 +390,49 @@ impl Server {
                 uri.path_and_query()
                     .map_or("/", |path| path.as_str())
                     .to_string(),
+                protocol.map_or("", Protocol::as_str).to_string(),
             ],
             fields: fields_of(request.headers()),
         });
         let reading = tokio::spawn(read(stream.clone(), recv, intake, length));
         write(stream, send, stopped, false).await;
+        drop(session);
         // A request may go on after its response.
         let _ = reading.await;
         drop(counted);
     }
+}
+
+/// Hands a connection's streams and datagrams to its sessions of WebTransport.
+async fn sessions_of(peer: Arc<Peer>, mut streams: mpsc::UnboundedReceiver<Opened>) {
+    let datagrams = tokio::spawn(peer.sessions.clone().datagrams());
+    let conn = peer.shared.conn.clone();
+    loop {
+        let opened = tokio::select! {
+            opened = streams.recv() => opened,
+            _ = conn.closed() => None,
+        };
+        let Some(opened) = opened else { break };
+        match opened.session {
+            Some(session) if !webtransport::is_session(session) => {
+                peer.shared
+                    .close(Code::H3_ID_ERROR, "the session is no request");
+            }
+            Some(_) if peer.shared.draining() => {
+                webtransport::refuse(opened, Code::H3_REQUEST_REJECTED);
+            }
+            Some(session) => {
+                let Ok(slot) = peer.slots.clone().acquire_owned().await else {
+                    break;
+                };
+                let counted = Counted::new(&peer);
+                peer.sessions.stream(session, opened, counted, slot);
+            }
+            None => {}
+        }
+    }
+    datagrams.abort();
+    peer.sessions.close();
 }
 
 /// The next request, once there is a slot for it.

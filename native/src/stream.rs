@@ -81,7 +81,7 @@ impl End {
         }
     }
 
-    fn of_quinn(error: quinn::ConnectionError) -> Self {
+    pub fn of_quinn(error: quinn::ConnectionError) -> Self {
         match error {
             quinn::ConnectionError::ApplicationClosed(close) => {
                 Self::Peer(close.error_code.into_inner())
@@ -89,6 +89,12 @@ impl End {
             quinn::ConnectionError::TimedOut => Self::Timeout,
             other => Self::Lost(other.to_string()),
         }
+    }
+}
+
+impl From<StreamError> for End {
+    fn from(error: StreamError) -> Self {
+        Self::of_stream(&error)
     }
 }
 
@@ -305,24 +311,22 @@ impl Drop for Guard {
 
 /// The two directions, the same for server and client but in h3's types.
 pub trait SendHalf: Send {
-    fn head(
-        &mut self,
-        status: u16,
-        fields: Fields,
-    ) -> impl Future<Output = Result<(), StreamError>> + Send;
-    fn data(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), StreamError>> + Send;
-    fn trailers(&mut self, fields: Fields) -> impl Future<Output = Result<(), StreamError>> + Send;
-    fn finish(&mut self) -> impl Future<Output = Result<(), StreamError>> + Send;
+    fn head(&mut self, status: u16, fields: Fields)
+    -> impl Future<Output = Result<(), End>> + Send;
+    fn data(&mut self, bytes: Bytes) -> impl Future<Output = Result<(), End>> + Send;
+    fn trailers(&mut self, fields: Fields) -> impl Future<Output = Result<(), End>> + Send;
+    fn finish(&mut self) -> impl Future<Output = Result<(), End>> + Send;
     fn reset(&mut self, code: u64);
 }
 
 pub trait RecvHalf: Send {
-    fn data(
-        &mut self,
-        into: &Mutex<Sink<'_>>,
-    ) -> impl Future<Output = Result<bool, StreamError>> + Send;
-    fn trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, StreamError>> + Send;
+    fn data(&mut self, into: &Mutex<Sink<'_>>) -> impl Future<Output = Result<bool, End>> + Send;
+    fn trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, End>> + Send;
     fn stop(&mut self, code: u64);
+    /// The code of HTTP/3 that the peer means.
+    fn meaning(&self, code: u64) -> u64 {
+        code
+    }
 }
 
 /// Where a reader puts what has come.
@@ -332,7 +336,7 @@ pub struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    fn put(&self, mut data: impl Buf) {
+    pub fn put(&self, mut data: impl Buf) {
         self.delivered
             .fetch_add(data.remaining() as u64, Ordering::Relaxed);
         let mut inbox = lock(&self.stream.inbox);
@@ -349,18 +353,22 @@ impl Sink<'_> {
 macro_rules! halves {
     ($side:ident, |$send:ident, $status:ident, $fields:ident| $head:expr) => {
         impl SendHalf for h3::$side::RequestStream<SendStream, Bytes> {
-            async fn head(&mut self, $status: u16, $fields: Fields) -> Result<(), StreamError> {
+            async fn head(&mut self, $status: u16, $fields: Fields) -> Result<(), End> {
                 let $send = self;
                 $head
             }
-            async fn data(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-                self.send_data(bytes).await
+            async fn data(&mut self, bytes: Bytes) -> Result<(), End> {
+                self.send_data(bytes).await.map_err(End::from)
             }
-            async fn trailers(&mut self, fields: Fields) -> Result<(), StreamError> {
-                self.send_trailers(header_map(&fields)).await
+            async fn trailers(&mut self, fields: Fields) -> Result<(), End> {
+                self.send_trailers(header_map(&fields))
+                    .await
+                    .map_err(End::from)
             }
-            async fn finish(&mut self) -> Result<(), StreamError> {
-                h3::$side::RequestStream::finish(self).await
+            async fn finish(&mut self) -> Result<(), End> {
+                h3::$side::RequestStream::finish(self)
+                    .await
+                    .map_err(End::from)
             }
             fn reset(&mut self, code: u64) {
                 self.stop_stream(code.into());
@@ -368,15 +376,15 @@ macro_rules! halves {
         }
 
         impl RecvHalf for h3::$side::RequestStream<RecvStream, Bytes> {
-            async fn data(&mut self, into: &Mutex<Sink<'_>>) -> Result<bool, StreamError> {
+            async fn data(&mut self, into: &Mutex<Sink<'_>>) -> Result<bool, End> {
                 let Some(data) = self.recv_data().await? else {
                     return Ok(false);
                 };
                 lock(into).put(data);
                 Ok(true)
             }
-            async fn trailers(&mut self) -> Result<Option<HeaderMap>, StreamError> {
-                self.recv_trailers().await
+            async fn trailers(&mut self) -> Result<Option<HeaderMap>, End> {
+                self.recv_trailers().await.map_err(End::from)
             }
             fn stop(&mut self, code: u64) {
                 self.stop_sending(code.into());
@@ -390,7 +398,7 @@ halves!(server, |send, status, fields| {
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     *response.headers_mut() = header_map(&fields);
-    send.send_response(response).await
+    send.send_response(response).await.map_err(End::from)
 });
 // A request's head is sent when its stream is opened.
 halves!(client, |_send, _status, _fields| Ok(()));
@@ -415,10 +423,13 @@ pub async fn read(
                     return Ok(Err(code));
                 },
                 // Whatever is still unread: nobody is going to want it.
-                end = intake.cut() => return Err(End::of_cut(end)),
+                end = intake.cut() => return Err(match End::of_cut(end) {
+                    End::Peer(code) => End::Peer(recv.meaning(code)),
+                    other => other,
+                }),
             }
             let more = tokio::select! {
-                more = recv.data(&sink) => more.map_err(|error| End::of_stream(&error))?,
+                more = recv.data(&sink) => more?,
                 code = stream.stopped() => return Ok(Err(code)),
             };
             let delivered = intake.delivered.load(Ordering::Relaxed);
@@ -430,7 +441,7 @@ pub async fn read(
             }
         }
         let trailers = tokio::select! {
-            trailers = recv.trailers() => trailers.map_err(|error| End::of_stream(&error))?,
+            trailers = recv.trailers() => trailers?,
             code = stream.stopped() => return Ok(Err(code)),
         };
         if intake.is_malformed() {
@@ -524,8 +535,8 @@ pub async fn write(
                 biased;
                 result = put(&mut send, head, data, end) => match result {
                     Ok(ended) => Ok(ended),
-                    Err(StreamError::RemoteTerminate { code, .. }) => break Some(Stop::by_peer(code.value())),
-                    Err(error) => break Some(Stop::Broken(End::of_stream(&error))),
+                    Err(End::Peer(code)) => break Some(Stop::by_peer(code)),
+                    Err(end) => break Some(Stop::Broken(end)),
                 },
                 code = stream.was_reset() => Err(code),
             },
@@ -595,7 +606,7 @@ async fn put(
     head: Option<(u16, Fields)>,
     data: Vec<u8>,
     end: Option<Fields>,
-) -> Result<bool, StreamError> {
+) -> Result<bool, End> {
     if let Some((status, fields)) = head {
         send.head(status, fields).await?;
     }

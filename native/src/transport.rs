@@ -23,6 +23,9 @@ const BATCH: usize = 10;
 const LARGEST_DATAGRAM: usize = 65_507;
 const _: () = assert!(BATCH * MAX_LOOPBACK_MTU as usize <= LARGEST_DATAGRAM);
 
+/// Bytes of datagrams that wait on a connection, in each direction.
+const DATAGRAM_BUFFER: usize = 256 * 1024;
+
 #[derive(Clone)]
 pub struct Limits {
     pub streams: u32,
@@ -34,6 +37,8 @@ pub struct Limits {
     pub keepalive: Duration,
     pub header_bytes: u32,
     pub header_timeout: Duration,
+    /// Sessions of WebTransport are served.
+    pub webtransport: bool,
 }
 
 pub fn transport(limits: &Limits, loopback: bool) -> Result<Arc<TransportConfig>, String> {
@@ -47,7 +52,9 @@ pub fn transport(limits: &Limits, loopback: bool) -> Result<Arc<TransportConfig>
         .send_window(limits.send_window.into())
         .max_idle_timeout(Some(idle))
         .keep_alive_interval(Some(limits.keepalive))
-        .datagram_receive_buffer_size(None);
+        // The oldest are dropped when there are more.
+        .datagram_receive_buffer_size(limits.webtransport.then_some(DATAGRAM_BUFFER))
+        .datagram_send_buffer_size(DATAGRAM_BUFFER);
     if loopback {
         // There is nothing to discover; and a close amid probes of such sizes did not arrive, one in ten.
         config

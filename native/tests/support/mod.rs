@@ -53,6 +53,7 @@ pub fn limits() -> Limits {
         keepalive: Duration::from_secs(20),
         header_bytes: 4096,
         header_timeout: Duration::from_secs(20),
+        webtransport: true,
     }
 }
 
