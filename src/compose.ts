@@ -9,13 +9,14 @@ import { sleep } from "./async/signals.ts";
 import { AdmittedCalls } from "./auth/admitted-calls.ts";
 import { createAuthInterceptor } from "./auth/auth-interceptor.ts";
 import { endAtExpiry } from "./auth/expiry.ts";
-import { createRequestGate } from "./auth/gate.ts";
+import { createRequestGate, tokenOf } from "./auth/gate.ts";
 import { principalKey } from "./auth/principal.ts";
 import { needOf, requireScope } from "./auth/scopes.ts";
 import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
 import type { Http3Listener } from "./http3/listener.ts";
+import type { WebTransportSession } from "./http3/webtransport-session.ts";
 import { listenAdmin } from "./listen/admin.ts";
 import { listen } from "./listen/listen.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
@@ -44,6 +45,8 @@ export interface StartOptions {
   readonly routes?: (router: ConnectRouter) => void;
   /** Streams that your handlers take over, over HTTP/2 and HTTP/3, behind the same. */
   readonly streams?: (router: StreamRouter) => void;
+  /** Called for each session of WebTransport, once its token has been found good: for its datagrams. */
+  readonly onWebTransportSession?: (session: WebTransportSession) => void;
 }
 
 /** A running server. */
@@ -233,11 +236,24 @@ async function startWith(
   cleanups.push(() => listener.close());
   if (config.http3 && tls !== undefined) {
     const { listenHttp3 } = await import("./http3/listener.ts");
+    const webtransport = {
+      path: config.webtransportPath,
+      origins: config.corsOrigins,
+      async admit(header: Headers): Promise<void> {
+        try {
+          await verifier.verify(tokenOf(header));
+        } catch (error) {
+          throw toConnectError(error, onUnexpected);
+        }
+      },
+      ...(options.onWebTransportSession === undefined ? {} : { onSession: options.onWebTransportSession }),
+    };
     const opened = await listenHttp3(serve, {
       ...config,
       port: config.http3Port ?? listener.port,
       tls,
       onAged,
+      ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
     http3 = opened;
     addHttp3Metrics(metrics.registry, () => opened.counters);

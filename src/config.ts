@@ -105,6 +105,11 @@ export const serverOptions = {
     [0, 65535],
     "UDP port for HTTP/3; 0 takes a free one. Unset: the same number as --port.",
   ),
+  webtransportPath: string(
+    "webtransport-path",
+    "/webtransport",
+    "Where pages open sessions of WebTransport when --http3 is on; `none` for none. Experimental: see docs/http3.md.",
+  ),
 
   store: oneOf("store", ["lmdb", "memory"], "lmdb", "Where streams are kept; memory ends with the process."),
   dataDir: string("data-dir", "data", "Directory of the lmdb store. One server at a time can use it."),
@@ -374,6 +379,9 @@ function checked(config: Config): Config {
   }
   if (config.http3 && config.tlsCert === undefined) {
     throw invalid("--http3 needs --tls-cert and --tls-key: QUIC is always encrypted (`sluice cert` makes them)");
+  }
+  if (config.webtransportPath !== "none" && !/^\/[^?#\s]*$/.test(config.webtransportPath)) {
+    throw invalid(`--webtransport-path must begin with a slash, or be "none", not "${config.webtransportPath}"`);
   }
   if (config.tokensFile === undefined && config.jwks === undefined && !isLoopback(config.host)) {
     throw invalid(

@@ -9,6 +9,7 @@ export { parseServerConfig, resolveConfig } from "./config.ts";
 export type { Config } from "./config.ts";
 export { DomainError, isDomainError } from "./errors.ts";
 export type { Problem, ProblemKind } from "./errors.ts";
+export type { WebTransportSession } from "./http3/webtransport-session.ts";
 export { createLogger } from "./observe/log.ts";
 export type { Logger } from "./observe/log.ts";
 export { callKey } from "./runtime/call.ts";

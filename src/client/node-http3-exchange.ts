@@ -61,6 +61,7 @@ export function createHttp3Exchanges(
       keepaliveMs: options.pingIntervalMs,
       headerBytes: maxHeaderBytes,
       headerTimeoutMs: connectTimeoutMs,
+      webtransport: false,
     });
     return made;
   }

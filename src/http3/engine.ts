@@ -13,6 +13,7 @@ export const h3Codes = {
   excessiveLoad: 0x107,
   requestRejected: 0x10b,
   requestCancelled: 0x10c,
+  messageError: 0x10e,
 } as const;
 
 /** How a stream or a connection has ended before its time. */
@@ -43,6 +44,8 @@ export interface RequestHead {
   readonly authority: string;
   /** With the query. */
   readonly target: string;
+  /** Of an extended CONNECT (RFC 9220), such as "webtransport". */
+  readonly protocol?: string;
   readonly header: Headers;
 }
 
@@ -51,7 +54,16 @@ export interface EngineListener {
   onConnectionClosed?(connection: number, end: End): void;
   /** The stream's body does not flow before `resume`. */
   onRequest?(stream: Http3Stream, head: RequestHead): void;
+  /** A stream of the WebTransport session that is known by its request's number. It does not flow before `resume`. */
+  onSessionStream?(session: number, stream: Http3Stream): void;
+  onDatagrams?(session: number, datagrams: readonly Uint8Array[]): void;
 }
+
+/** What an exchange does with its stream. */
+export type ExchangeStream = Pick<
+  Http3Stream,
+  "listen" | "sendHead" | "write" | "finish" | "reset" | "stopReading" | "pause" | "resume" | "release"
+>;
 
 /** The longest interval that a timer takes, in milliseconds. */
 const longestMs = 2 ** 31 - 1;
@@ -92,7 +104,7 @@ export class Http3Engine {
     return new Http3Stream(this.native, id, this.#streams);
   }
 
-  #dispatch({ kind, id, connection = 0, code, data, text = [] }: NativeEvent): void {
+  #dispatch({ kind, id, connection = 0, code, data, text = [], datagrams = [] }: NativeEvent): void {
     switch (kind) {
       case eventKinds.connectionOpened:
         this.#listener.onConnectionOpened?.(id, text[0] ?? "");
@@ -101,7 +113,7 @@ export class Http3Engine {
         this.#listener.onConnectionClosed?.(id, endOf(text, code));
         return;
       case eventKinds.request: {
-        const [method = "", scheme = "", authority = "", target = ""] = text;
+        const [method = "", scheme = "", authority = "", target = "", protocol = ""] = text;
         const stream = new Http3Stream(this.native, id, this.#streams);
         this.#listener.onRequest?.(stream, {
           connection,
@@ -109,10 +121,17 @@ export class Http3Engine {
           scheme,
           authority,
           target,
-          header: fromFields(text, 4),
+          ...(protocol === "" ? {} : { protocol }),
+          header: fromFields(text, 5),
         });
         return;
       }
+      case eventKinds.sessionStream:
+        this.#listener.onSessionStream?.(connection, new Http3Stream(this.native, id, this.#streams));
+        return;
+      case eventKinds.datagrams:
+        this.#listener.onDatagrams?.(id, datagrams);
+        return;
     }
     const stream = this.#streams.get(id);
     if (stream === undefined) return;
@@ -155,6 +174,11 @@ export class Http3Stream {
     this.#listeners = listeners;
   }
 
+  /** What the engine knows it by; of a request that opens a session, what it knows the session by. */
+  get id(): number {
+    return this.#id;
+  }
+
   listen(listener: StreamListener): void {
     this.#listeners.set(this.#id, listener);
   }
@@ -189,6 +213,16 @@ export class Http3Stream {
 
   resume(): void {
     this.#native.resume(this.#id);
+  }
+
+  /** On the session that this request has opened. False if it cannot be sent. */
+  sendDatagram(bytes: Uint8Array): boolean {
+    return this.#native.sendDatagram(this.#id, bytes);
+  }
+
+  /** Bytes of the largest datagram that fits now; 0 if the peer takes none. */
+  get maxDatagram(): number {
+    return this.#native.maxDatagram(this.#id);
   }
 
   /** Nothing more is wanted of it. What has been written still goes out. */

@@ -1,6 +1,6 @@
 import type { BodyReceiver, HttpExchange } from "../runtime/exchange.ts";
 import { h3Codes } from "./engine.ts";
-import type { Http3Stream, RequestHead, StreamListener } from "./engine.ts";
+import type { ExchangeStream, RequestHead, StreamListener } from "./engine.ts";
 
 /** A connection, by identity. */
 export interface Http3Connection {
@@ -9,10 +9,10 @@ export interface Http3Connection {
 
 /** A request over HTTP/3, as the runtime takes it. */
 export class Http3Exchange implements HttpExchange {
-  readonly httpVersion = "3.0";
   readonly fullDuplex = true;
+  readonly httpVersion: string;
   readonly connection: Http3Connection;
-  readonly #stream: Http3Stream;
+  readonly #stream: ExchangeStream;
   readonly #head: RequestHead;
   #receiver: BodyReceiver | undefined;
   #received = false;
@@ -26,7 +26,8 @@ export class Http3Exchange implements HttpExchange {
   #drained = (): void => undefined;
   readonly #closeListeners: ((complete: boolean) => void)[] = [];
 
-  constructor(stream: Http3Stream, head: RequestHead, connection: Http3Connection) {
+  constructor(stream: ExchangeStream, head: RequestHead, connection: Http3Connection, httpVersion = "3.0") {
+    this.httpVersion = httpVersion;
     this.#stream = stream;
     this.#head = head;
     this.connection = connection;

@@ -1,12 +1,15 @@
+import { Code } from "@connectrpc/connect";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { jittered } from "../async/jitter.ts";
 import { DomainError } from "../errors.ts";
 import type { HttpExchange } from "../runtime/exchange.ts";
-import { Http3Engine } from "./engine.ts";
+import { Http3Engine, h3Codes } from "./engine.ts";
 import { Http3Exchange } from "./http3-exchange.ts";
 import type { Http3Connection } from "./http3-exchange.ts";
 import type { NativeCounters } from "./native.ts";
+import { WebTransportServer } from "./webtransport-server.ts";
+import type { WebTransportOptions } from "./webtransport-server.ts";
 
 /** PEM. */
 export interface Http3Identity {
@@ -34,6 +37,8 @@ export interface Http3ListenOptions {
   readonly maxConnectionAgeGrace: number;
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (connection: object) => void;
+  /** Sessions of WebTransport are served with it. */
+  readonly webtransport?: Pick<WebTransportOptions, "path" | "origins" | "admit" | "onSession">;
 }
 
 export interface Http3Listener {
@@ -62,6 +67,15 @@ export async function listenHttp3(
   options: Http3ListenOptions,
 ): Promise<Http3Listener> {
   const open = new Map<number, Open>();
+  const sessions =
+    options.webtransport === undefined
+      ? undefined
+      : new WebTransportServer({
+          ...options.webtransport,
+          serve,
+          maxHeaderBytes: options.maxHeaderBytes,
+          headerTimeout: options.headerTimeout,
+        });
   const engine = new Http3Engine({
     onConnectionOpened(id, peer) {
       open.set(id, { peer, timer: later(jittered(options.maxConnectionAge), () => retire(id)) });
@@ -74,7 +88,16 @@ export async function listenHttp3(
       const connection = open.get(head.connection);
       // The connection has closed since.
       if (connection === undefined) stream.release();
+      else if (head.protocol === "webtransport" && sessions !== undefined) sessions.request(stream, head, connection);
       else serve(new Http3Exchange(stream, head, connection));
+    },
+    onSessionStream(session, stream) {
+      if (sessions?.stream(session, stream) === true) return;
+      stream.reset(h3Codes.requestCancelled);
+      stream.release();
+    },
+    onDatagrams(session, datagrams) {
+      sessions?.datagrams(session, datagrams);
     },
   });
 
@@ -83,6 +106,7 @@ export async function listenHttp3(
     const connection = open.get(id);
     if (connection === undefined) return;
     engine.native.goaway(id);
+    sessions?.drain(connection);
     connection.timer = later(options.maxConnectionAgeGrace, () => {
       options.onAged?.(connection);
       connection.timer = later(farewellMs, () => {
@@ -109,11 +133,14 @@ export async function listenHttp3(
     },
     drain() {
       engine.native.goaway();
+      sessions?.drain();
     },
-    close: () =>
-      (closing ??= engine.native.close().then(() => {
+    close() {
+      sessions?.close(Code.Unavailable, "the server is closed");
+      return (closing ??= engine.native.close().then(() => {
         for (const { timer } of open.values()) clearTimeout(timer);
-      })),
+      }));
+    },
   };
 }
 
@@ -148,6 +175,7 @@ function bind(engine: Http3Engine, hosts: readonly string[], options: Http3Liste
       keepaliveMs: options.keepaliveInterval,
       headerBytes: options.maxHeaderBytes,
       headerTimeoutMs: options.headerTimeout,
+      webtransport: options.webtransport !== undefined,
     });
   } catch (cause) {
     const [, number, reason] = /^(\d+) (.*)$/s.exec(messageOf(cause)) ?? [];

@@ -13,6 +13,8 @@ export interface NativeLimits {
   readonly headerBytes: number;
   /** For the handshake, and for the headers of a request. */
   readonly headerTimeoutMs: number;
+  /** Whether sessions of WebTransport are served. */
+  readonly webtransport: boolean;
 }
 
 /** PEM. */
@@ -32,23 +34,26 @@ export const eventKinds = {
   drained: 6,
   finished: 7,
   broken: 8,
+  sessionStream: 9,
+  datagrams: 10,
 } as const;
 
 export interface NativeEvent {
   readonly kind: number;
   /** Of the stream, or of the connection if it is about that. */
   readonly id: number;
-  /** That a request has come on. */
+  /** That a request has come on; of a session's stream, the number of the request that opened the session. */
   readonly connection?: number;
   /** Status of a head; error code of an end, if it has one. */
   readonly code?: number;
   readonly data?: Buffer;
   /**
    * Names and values by turns, of a head or of trailers; before them method,
-   * scheme, authority and path of a request. Of an end, how and why; of an
-   * opened connection, its peer.
+   * scheme, authority, path and protocol of a request. Of an end, how and why; of
+   * an opened connection, its peer.
    */
   readonly text?: readonly string[];
+  readonly datagrams?: readonly Buffer[];
 }
 
 export interface NativeCounters {
@@ -93,6 +98,8 @@ export interface NativeEngine {
   pause(stream: number): void;
   resume(stream: number): void;
   release(stream: number): void;
+  sendDatagram(session: number, bytes: Uint8Array): boolean;
+  maxDatagram(session: number): number;
   counters(): NativeCounters;
   close(): Promise<void>;
 }

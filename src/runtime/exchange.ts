@@ -14,7 +14,7 @@ export interface HttpExchange {
   /** Absolute. */
   readonly url: string;
   readonly path: string;
-  /** "1.0", "1.1", "2.0" or "3.0". */
+  /** "1.0", "1.1", "2.0", "3.0" or "webtransport". */
   readonly httpVersion: string;
   /** Without HTTP/2's pseudo-headers. */
   readonly header: Headers;

@@ -1,0 +1,83 @@
+import type { Http3Stream, RequestHead } from "./engine.ts";
+import type { Http3Connection } from "./http3-exchange.ts";
+import { Session } from "./webtransport-session.ts";
+import type { SessionOptions } from "./webtransport-session.ts";
+
+export interface WebTransportOptions extends SessionOptions {
+  /** Where sessions are opened, such as `/webtransport`. */
+  readonly path: string;
+  /** Origins whose pages may open one, besides the server's own; `*` stands for any. */
+  readonly origins: readonly string[];
+}
+
+/** The sessions of a server, and who may open one. */
+export class WebTransportServer {
+  readonly #options: WebTransportOptions;
+  readonly #sessions = new Map<number, { readonly session: Session; readonly connection: Http3Connection }>();
+  #draining = false;
+
+  constructor(options: WebTransportOptions) {
+    this.#options = options;
+  }
+
+  /** Answers an extended CONNECT. */
+  request(stream: Http3Stream, head: RequestHead, connection: Http3Connection): void {
+    const status = this.#judge(head, connection);
+    if (status !== 200) {
+      stream.listen({
+        onChunk: () => undefined,
+        onEnd: () => undefined,
+        onDrain: () => undefined,
+        onFinished: () => {
+          stream.release();
+        },
+        onBroken: () => undefined,
+      });
+      stream.sendHead(status, new Headers());
+      stream.finish();
+      return;
+    }
+    const session = new Session(stream, head, connection, this.#options, () => {
+      this.#sessions.delete(stream.id);
+    });
+    this.#sessions.set(stream.id, { session, connection });
+  }
+
+  stream(id: number, stream: Http3Stream): boolean {
+    this.#sessions.get(id)?.session.stream(stream);
+    return this.#sessions.has(id);
+  }
+
+  datagrams(id: number, datagrams: readonly Uint8Array[]): void {
+    this.#sessions.get(id)?.session.datagrams(datagrams);
+  }
+
+  /** Asks the pages of one connection, or all, to open other sessions; each closes with its last call. */
+  drain(connection?: Http3Connection): void {
+    if (connection === undefined) this.#draining = true;
+    for (const open of [...this.#sessions.values()]) {
+      if (connection === undefined || open.connection === connection) open.session.drain();
+    }
+  }
+
+  /** Ends all sessions. */
+  close(code: number, reason: string): void {
+    for (const { session } of [...this.#sessions.values()]) session.close(code, reason);
+  }
+
+  #judge({ target, header, scheme, authority }: RequestHead, connection: Http3Connection): number {
+    if (target.split("?", 1)[0] !== this.#options.path) return 404;
+    const origin = header.get("origin");
+    // A program that is no browser has none, and could say what it likes: the token is what lets it in.
+    if (origin !== null && !this.#allowed(origin, `${scheme}://${authority}`)) return 403;
+    if (this.#draining) return 503;
+    // Chromium opens a connection for each; what SETTINGS say of it is in native/src/settings.rs.
+    for (const open of this.#sessions.values()) if (open.connection === connection) return 429;
+    return 200;
+  }
+
+  #allowed(origin: string, own: string): boolean {
+    const { origins } = this.#options;
+    return origin === own || origins.includes("*") || origins.includes(origin);
+  }
+}

@@ -1,0 +1,247 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { HttpExchange } from "../runtime/exchange.ts";
+import type { CallHead, OpeningHead } from "../wire/webtransport-head.ts";
+import { CapsuleReader, encodeClose, encodeDrain } from "./capsules.ts";
+import { h3Codes } from "./engine.ts";
+import type { Http3Stream, RequestHead } from "./engine.ts";
+import { Http3Exchange } from "./http3-exchange.ts";
+import type { Http3Connection } from "./http3-exchange.ts";
+import { WebTransportStream } from "./webtransport-stream.ts";
+
+/** A session of WebTransport with a page that has been let in. */
+export interface WebTransportSession {
+  /** Address and port of the peer. */
+  readonly peer: string;
+  /** Of the page; undefined if a program that is no browser has opened it. */
+  readonly origin: string | undefined;
+  /** Bytes of the largest datagram that fits now; 0 if the peer takes none. */
+  readonly maxDatagramSize: number;
+  /** Aborted when the session is over. */
+  readonly signal: AbortSignal;
+  /** Sends a datagram, which may get lost. False if it cannot be sent: it is too large, or the session is over. */
+  sendDatagram(bytes: Uint8Array): boolean;
+  /** Replaces the listener. Those that came before there was one are lost, as datagrams may be. */
+  onDatagram(listener: (bytes: Uint8Array) => void): void;
+  /** Ends the session and what runs on it. `code` is one of Connect's, or 0. */
+  close(code?: number, reason?: string): void;
+}
+
+export interface SessionOptions {
+  readonly serve: (exchange: HttpExchange) => void;
+  /** Judges the header of the first message. Fails with a ConnectError, which the page is told. */
+  readonly admit: (header: Headers) => Promise<void>;
+  readonly onSession?: (session: WebTransportSession) => void;
+  /** Bytes of one head. */
+  readonly maxHeaderBytes: number;
+  /** How long heads, and the first message, may take, in milliseconds. */
+  readonly headerTimeout: number;
+}
+
+type State = "opening" | "admitting" | "open" | "over";
+
+/** One session: its first message, its calls, its datagrams, its end. */
+export class Session implements WebTransportSession {
+  readonly #request: Http3Stream;
+  readonly #head: RequestHead;
+  readonly #connection: Http3Connection;
+  readonly #options: SessionOptions;
+  readonly #onOver: () => void;
+  readonly #capsules = new CapsuleReader();
+  readonly #streams = new Set<WebTransportStream>();
+  readonly #over = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  /** Calls that have come before they may be served. */
+  #early: (() => void)[] = [];
+  #state: State = "opening";
+  #draining = false;
+  #header = new Headers();
+  #datagram = (_bytes: Uint8Array): void => undefined;
+
+  constructor(
+    request: Http3Stream,
+    head: RequestHead,
+    connection: Http3Connection,
+    options: SessionOptions,
+    onOver: () => void,
+  ) {
+    this.#request = request;
+    this.#head = head;
+    this.#connection = connection;
+    this.#options = options;
+    this.#onOver = onOver;
+    this.#timer = setTimeout(() => {
+      this.close(Code.DeadlineExceeded, "the session's first message has not come");
+    }, options.headerTimeout).unref();
+    request.listen({
+      onChunk: (chunk) => {
+        this.#capsule(chunk);
+      },
+      onEnd: () => {
+        this.#closed();
+      },
+      onDrain: () => undefined,
+      onFinished: () => undefined,
+      onBroken: () => {
+        this.#end(() => undefined);
+      },
+    });
+    // What the draft that Chromium speaks asks for: draft-ietf-webtrans-http3-02, section 3.3.
+    request.sendHead(200, new Headers({ "sec-webtransport-http3-draft": "draft02" }));
+    request.resume();
+  }
+
+  get peer(): string {
+    return this.#connection.peer;
+  }
+
+  get origin(): string | undefined {
+    return this.#head.header.get("origin") ?? undefined;
+  }
+
+  get maxDatagramSize(): number {
+    return this.#request.maxDatagram;
+  }
+
+  get signal(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  sendDatagram(bytes: Uint8Array): boolean {
+    return this.#state === "open" && this.#request.sendDatagram(bytes);
+  }
+
+  onDatagram(listener: (bytes: Uint8Array) => void): void {
+    this.#datagram = listener;
+  }
+
+  close(code = 0, reason = ""): void {
+    this.#end(() => {
+      this.#request.write([encodeClose({ code, reason })]);
+      this.#request.finish();
+      this.#request.stopReading(h3Codes.noError);
+    });
+  }
+
+  /** Takes no more calls, and closes with the last one. */
+  drain(): void {
+    if (this.#draining || this.#state === "over") return;
+    this.#draining = true;
+    this.#request.write([encodeDrain()]);
+    this.#closeIfDone();
+  }
+
+  datagrams(datagrams: readonly Uint8Array[]): void {
+    if (this.#state !== "open") return;
+    for (const datagram of datagrams) this.#datagram(datagram);
+  }
+
+  /** The page has opened a stream. */
+  stream(raw: Http3Stream): void {
+    if (this.#state === "over" || this.#draining) {
+      raw.reset(h3Codes.requestRejected);
+      raw.release();
+      return;
+    }
+    const stream: WebTransportStream = new WebTransportStream(raw, this.#options, {
+      onHead: (head) => {
+        if (head.kind === "opening") this.#opening(stream, head);
+        else if (this.#state === "open") this.#call(stream, head);
+        else this.#early.push(() => this.#call(stream, head));
+      },
+      onFailure: () => {
+        this.#gone(stream);
+      },
+    });
+    this.#streams.add(stream);
+  }
+
+  #opening(stream: WebTransportStream, head: OpeningHead): void {
+    if (this.#state !== "opening") {
+      stream.reset(h3Codes.messageError);
+      stream.release();
+      this.#gone(stream);
+      return;
+    }
+    this.#state = "admitting";
+    this.#header = head.header;
+    this.#options.admit(head.header).then(
+      () => {
+        if (this.#state !== "admitting") return;
+        clearTimeout(this.#timer);
+        this.#state = "open";
+        // Its end says that the page is in.
+        stream.finish();
+        stream.stopReading(h3Codes.noError);
+        stream.release();
+        this.#streams.delete(stream);
+        this.#options.onSession?.(this);
+        for (const begin of this.#early.splice(0)) begin();
+        this.#closeIfDone();
+      },
+      (error: unknown) => {
+        const { code, rawMessage } = ConnectError.from(error);
+        this.close(code, rawMessage);
+      },
+    );
+  }
+
+  #call(stream: WebTransportStream, { method, path, header }: CallHead): void {
+    if (!this.#streams.has(stream)) return;
+    for (const [name, value] of this.#header) {
+      if (!header.has(name)) header.set(name, value);
+    }
+    const head = { ...this.#head, method, target: path, header };
+    const exchange = new Http3Exchange(stream, head, this.#connection, "webtransport");
+    exchange.onClose(() => {
+      this.#gone(stream);
+    });
+    // Trailers would be lost, and with them gRPC's status.
+    if (/^application\/grpc/.test(header.get("content-type") ?? "")) {
+      exchange.sendHead(415, new Headers());
+      exchange.end();
+      return;
+    }
+    this.#options.serve(exchange);
+  }
+
+  #gone(stream: WebTransportStream): void {
+    this.#streams.delete(stream);
+    this.#closeIfDone();
+  }
+
+  #closeIfDone(): void {
+    if (!this.#draining || this.#streams.size > 0) return;
+    this.close(Code.Unavailable, "the server takes no more calls on this connection: open another session");
+  }
+
+  #capsule(chunk: Uint8Array): void {
+    try {
+      if (this.#capsules.push(chunk) !== undefined) this.#closed();
+    } catch {
+      this.#end(() => {
+        this.#request.reset(h3Codes.messageError);
+      });
+    }
+  }
+
+  /** The page has closed it: nothing is left to say. */
+  #closed(): void {
+    this.#end(() => {
+      this.#request.finish();
+      this.#request.stopReading(h3Codes.noError);
+    });
+  }
+
+  #end(farewell: () => void): void {
+    if (this.#state === "over") return;
+    this.#state = "over";
+    clearTimeout(this.#timer);
+    this.#early = [];
+    for (const stream of [...this.#streams]) stream.abort();
+    this.#streams.clear();
+    farewell();
+    this.#request.release();
+    this.#over.abort(new ConnectError("the session is over", Code.Canceled));
+    this.#onOver();
+  }
+}
