@@ -71,12 +71,15 @@ interface Waiter {
 
 const MiB = 1024 * 1024;
 
-/** `fullDuplex` is false on HTTP/1.1 and in browsers: then batches go one at a time. */
+/** Whether requests and responses flow at the same time; a browser finds out when it calls. */
+export type FullDuplex = boolean | (() => Promise<boolean>);
+
+/** `fullDuplex` is false on HTTP/1.1 and over fetch: then batches go one at a time. */
 export function createAppender(
   rpc: Client<typeof DataService>,
   stream: string,
   options: AppenderOptions,
-  fullDuplex: boolean,
+  fullDuplex: FullDuplex,
 ): Appender {
   return new ResumingAppender(rpc, stream, options, fullDuplex);
 }
@@ -85,7 +88,7 @@ class ResumingAppender implements Appender {
   readonly #rpc: Client<typeof DataService>;
   readonly #stream: string;
   readonly #options: AppenderOptions;
-  readonly #fullDuplex: boolean;
+  readonly #fullDuplex: FullDuplex;
   readonly #producer: { id: string; epoch: bigint };
   readonly #ending = linkSignals();
   readonly #backoff: Backoff;
@@ -102,7 +105,7 @@ class ResumingAppender implements Appender {
   #waitingForRoom: Waiter[] = [];
   #waitingForFlush: Waiter[] = [];
 
-  constructor(rpc: Client<typeof DataService>, stream: string, options: AppenderOptions, fullDuplex: boolean) {
+  constructor(rpc: Client<typeof DataService>, stream: string, options: AppenderOptions, fullDuplex: FullDuplex) {
     this.#rpc = rpc;
     this.#stream = stream;
     this.#options = options;
@@ -177,7 +180,7 @@ class ResumingAppender implements Appender {
         continue;
       }
       try {
-        await (this.#fullDuplex ? this.#exchange() : this.#appendOne());
+        await ((await this.#isFullDuplex()) ? this.#exchange() : this.#appendOne());
       } catch (error) {
         // A call that ends while nothing is pending, as an idle one does after a while, has cost nothing.
         if (this.#pending.length === 0) continue;
@@ -186,6 +189,10 @@ class ResumingAppender implements Appender {
         });
       }
     }
+  }
+
+  async #isFullDuplex(): Promise<boolean> {
+    return typeof this.#fullDuplex === "function" ? this.#fullDuplex() : this.#fullDuplex;
   }
 
   /** One call: sends everything pending from the first on, and what comes, and takes the acks. */

@@ -3,7 +3,7 @@ import type { CallOptions, Client, Transport } from "@connectrpc/connect";
 import { DataService } from "../../gen/data/v1/data_pb.ts";
 import type { AppendResponse, Stream } from "../../gen/data/v1/data_pb.ts";
 import { createAppender } from "./appender.ts";
-import type { Appender, AppenderOptions } from "./appender.ts";
+import type { Appender, AppenderOptions, FullDuplex } from "./appender.ts";
 import { createStreamingClient } from "./streaming-client.ts";
 import { openExchange } from "./exchange.ts";
 import type { DataExchange, ExchangeOptions } from "./exchange.ts";
@@ -67,8 +67,8 @@ export interface DataClient {
 }
 
 export interface DataClientOptions {
-  /** Whether requests and responses can flow at the same time: not on HTTP/1.1, and not in browsers. */
-  readonly fullDuplex: boolean;
+  /** Whether requests and responses can flow at the same time: not on HTTP/1.1, and not over fetch. */
+  readonly fullDuplex: FullDuplex;
   readonly retry?: Partial<RetryPolicy>;
 }
 

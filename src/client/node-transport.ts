@@ -13,7 +13,7 @@ import { withDeadline } from "./deadline.ts";
 import { createHttp1Exchanges } from "./node-http1-exchange.ts";
 import { createHttp2Exchanges } from "./node-http2-exchange.ts";
 import { createHttp3Exchanges } from "./node-http3-exchange.ts";
-import { createUniversalClient } from "./node-universal-client.ts";
+import { createUniversalClient } from "./universal-client.ts";
 import { createStreamTransport } from "./stream-transport.ts";
 
 /** What goes over the wire, in Connect's own terms. Default: binary, POST, no compression. */

@@ -1,8 +1,10 @@
-/** The typed client for browsers: unary calls and server streaming, over fetch. */
+/** The typed client for browsers: over WebTransport all shapes of calls, over fetch unary calls and server streaming. */
 import type { Client, Interceptor } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { createBrowserTransport } from "./browser-transport.ts";
+import type { BrowserTransport, BrowserTransportOptions } from "./browser-transport.ts";
 import { createStreamingClient } from "./streaming-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
@@ -11,12 +13,19 @@ import { createTokenInterceptor } from "./token-interceptor.ts";
 import type { TokenSource } from "./token-interceptor.ts";
 
 export type { Ack, Appender, AppenderOptions } from "./appender.ts";
+export { createBrowserTransport } from "./browser-transport.ts";
+export type { BrowserTransport, BrowserTransportOptions, Carrier } from "./browser-transport.ts";
 export type { AppendOptions, CreateStreamOptions, DataClient, StreamInfo } from "./data-client.ts";
 export { dataErrorOf, describeError } from "./errors.ts";
+export type { DataExchange, ExchangeEvent, ExchangeOptions } from "./exchange.ts";
 export type { ReadOptions } from "./read.ts";
 export type { ReadFrom, ReadRecord, RecordInit } from "./records.ts";
 export type { OnRetry, RetryOptions } from "./retry.ts";
 export type { TokenSource } from "./token-interceptor.ts";
+export type { UploadOptions, UploadResult } from "./upload.ts";
+export type { OpenSession } from "./webtransport-session.ts";
+export { createWebTransportTransport } from "./webtransport-transport.ts";
+export type { WebTransportTransport, WebTransportTransportOptions } from "./webtransport-transport.ts";
 
 export interface SluiceWebClientOptions {
   /** Such as `https://sluice.example.com`. The server must list the page's origin in --cors-origins. */
@@ -55,5 +64,38 @@ export function createSluiceWebClient(options: SluiceWebClientOptions): SluiceWe
     greet: createStreamingClient(GreetService, transport),
     health: createStreamingClient(Health, transport),
     data: createDataClient(transport, { fullDuplex: false, ...(retry === undefined ? {} : { retry }) }),
+  };
+}
+
+export interface SluiceBrowserClientOptions extends Omit<BrowserTransportOptions, "baseUrl"> {
+  /** Such as `https://sluice.example.com`. The server must list the page's origin in --cors-origins. */
+  readonly url: string;
+  readonly retry?: Partial<RetryOptions>;
+}
+
+/** All calls. Those that stream requests fail with UNIMPLEMENTED where there is no WebTransport. */
+export interface SluiceBrowserClient {
+  readonly greet: Client<typeof GreetService>;
+  readonly health: Client<typeof Health>;
+  readonly data: DataClient;
+  /** What calls go over, and the session with its datagrams. */
+  readonly transport: BrowserTransport;
+  close(): void;
+}
+
+/** Over WebTransport where the browser and the server have it, and over fetch elsewhere. */
+export function createSluiceBrowserClient({ url, retry, ...options }: SluiceBrowserClientOptions): SluiceBrowserClient {
+  const transport = createBrowserTransport({ ...options, baseUrl: url });
+  return {
+    greet: createStreamingClient(GreetService, transport),
+    health: createStreamingClient(Health, transport),
+    data: createDataClient(transport, {
+      fullDuplex: async () => (await transport.carrier()).kind === "webtransport",
+      ...(retry === undefined ? {} : { retry }),
+    }),
+    transport,
+    close: () => {
+      transport.close();
+    },
   };
 }
