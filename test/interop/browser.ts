@@ -1,0 +1,59 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import type { Page as Tab } from "playwright-core";
+import { createServer } from "vite";
+
+const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+
+export interface BrowserOfTest {
+  /** Of the pages. */
+  readonly origin: string;
+  /** Opens one, and waits until it has put its functions in place. `script` runs before any of its own. */
+  open(path: string, script?: () => void): Promise<Tab>;
+  close(): Promise<void>;
+}
+
+/** A Chromium, and a server of pages in `root`, which may import the sources. */
+export async function openBrowser(
+  root = join(import.meta.dirname, "page"),
+  args: readonly string[] = [],
+): Promise<BrowserOfTest> {
+  if (!existsSync(executablePath)) {
+    throw new Error(`there is no ${executablePath}: install Debian's chromium, or set CHROMIUM`);
+  }
+  const vite = await createServer({
+    root,
+    configFile: false,
+    logLevel: "error",
+    server: { host: "127.0.0.1", port: 0, hmr: false, fs: { allow: [join(import.meta.dirname, "../..")] } },
+  });
+  await vite.listen();
+  const origin = (vite.resolvedUrls?.local[0] ?? "").replace(/\/$/, "");
+  const browser = await chromium.launch({
+    executablePath,
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      ...args,
+    ],
+  });
+  return {
+    origin,
+    async open(path, script) {
+      const tab = await browser.newPage();
+      if (script !== undefined) await tab.addInitScript(script);
+      await tab.goto(`${origin}/${path}`);
+      await tab.waitForFunction(() => "page" in globalThis);
+      return tab;
+    },
+    async close() {
+      await browser.close();
+      await vite.close();
+    },
+  };
+}
