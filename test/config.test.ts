@@ -55,6 +55,7 @@ describe("server options", () => {
     [{ compressStreams: "perhaps" }, /--compress-streams must be true or false/],
     [{ tlsCert: "cert.pem" }, /--tls-cert and --tls-key must be given together/],
     [{ tlsClientCa: "ca.pem" }, /--tls-client-ca needs --tls-cert and --tls-key/],
+    [{ webtransportPath: "sessions" }, /--webtransport-path must begin with a slash/],
     [{ host: "0.0.0.0" }, /refusing to listen on 0\.0\.0\.0 without --tokens-file or --jwks/],
     [{ host: "::" }, /refusing to listen on ::/],
     [{ maxBatchBytes: "8MiB" }, /--max-batch-bytes must not be larger than --max-message-bytes/],

@@ -23,7 +23,8 @@ export type { ReadFrom, ReadRecord, RecordInit } from "./records.ts";
 export type { OnRetry, RetryOptions } from "./retry.ts";
 export type { TokenSource } from "./token-interceptor.ts";
 export type { UploadOptions, UploadResult } from "./upload.ts";
-export type { OpenSession } from "./webtransport-session.ts";
+export type { Datagrams } from "./webtransport-datagrams.ts";
+export type { CertificateHash, OpenSession } from "./webtransport-session.ts";
 export { createWebTransportTransport } from "./webtransport-transport.ts";
 export type { WebTransportTransport, WebTransportTransportOptions } from "./webtransport-transport.ts";
 

@@ -14,7 +14,6 @@ const streamCodes = {
 
 /** What they mean for a call; all others are bugs of one of the two. */
 const codesOfReset: Readonly<Record<number, Code>> = {
-  [streamCodes.noError]: Code.Unavailable,
   [streamCodes.excessiveLoad]: Code.ResourceExhausted,
   [streamCodes.rejected]: Code.Unavailable,
   [streamCodes.canceled]: Code.Canceled,
@@ -22,6 +21,9 @@ const codesOfReset: Readonly<Record<number, Code>> = {
 
 /** Bytes of the head of a response. */
 const maxHeadBytes = 64 * 1024;
+
+/** How long it may take to hear why a session has ended, in milliseconds. */
+const patienceMs = 1000;
 
 /** Exchanges over WebTransport: a bidirectional stream each. */
 export function createWebTransportExchanges(sessions: Sessions): OpenExchange {
@@ -67,9 +69,9 @@ class WebTransportClientExchange implements ClientExchange {
     this.#onRejected = onRejected;
     this.#writer = (stream.writable as WritableStream<Uint8Array>).getWriter();
     this.#reader = (stream.readable as ReadableStream<Uint8Array>).getReader();
-    // What it fails with is told by `closed`; and each write's promise is of no use.
-    this.#writer.closed.catch((error: unknown) => {
-      this.#stopped(error);
+    // It says for all writes when they are of no use.
+    this.#writer.closed.catch(() => {
+      this.#stopped();
     });
     this.#put(head);
     this.#receive().catch((error: unknown) => {
@@ -157,42 +159,43 @@ class WebTransportClientExchange implements ClientExchange {
     return this.#over;
   }
 
-  /** The server has asked to stop sending, or the stream is lost. */
-  #stopped(error: unknown): void {
+  /** The server wants no more, or the stream is lost: what comes back says which. */
+  #stopped(): void {
     if (this.#over) return;
-    if (codeOf(error) === streamCodes.noError) {
-      // A server may answer before it has the whole request, and then wants no more of it.
-      this.#enough = true;
-      this.#drained();
-      return;
-    }
-    this.#broken(error);
+    this.#enough = true;
+    this.#drained();
   }
 
   #broken(error: unknown): void {
     if (this.#over) return;
     this.#over = true;
-    const code = codeOf(error);
     this.#cut(streamCodes.canceled);
-    if (error instanceof ConnectError) {
-      this.#receiver.onError(error);
-    } else if (code !== undefined) {
-      if (code === streamCodes.rejected) this.#onRejected();
+    const code = codeOf(error);
+    if (code === streamCodes.rejected) this.#onRejected();
+    this.#reason(error, code).then(
+      (reason) => {
+        this.#receiver.onError(reason);
+      },
+      () => undefined,
+    );
+  }
+
+  /** A stream may be told of the end of the session before the session is. */
+  async #reason(error: unknown, code: number | undefined): Promise<ConnectError> {
+    if (error instanceof ConnectError) return error;
+    // Chromium has plain ones too, such as for a stream whose session is gone.
+    if (!(error instanceof DOMException)) return ConnectError.from(error, Code.Internal);
+    if (code !== undefined && code !== streamCodes.noError) {
       const message = `the WebTransport stream was reset with error code 0x${code.toString(16)}`;
-      this.#receiver.onError(new ConnectError(message, codesOfReset[code] ?? Code.Internal));
-    } else if (isStreamError(error)) {
-      // With a code that is not of applications.
-      this.#receiver.onError(new ConnectError("the WebTransport stream was reset", Code.Unavailable));
-    } else if (error instanceof WebTransportError) {
-      this.#session.closed.then(
-        (reason) => {
-          this.#receiver.onError(reason);
-        },
-        () => undefined,
-      );
-    } else {
-      this.#receiver.onError(ConnectError.from(error, Code.Internal));
+      return new ConnectError(message, codesOfReset[code] ?? Code.Internal);
     }
+    const patience = Promise.withResolvers<ConnectError>();
+    const timer = setTimeout(() => {
+      patience.resolve(new ConnectError("the WebTransport stream was reset", Code.Unavailable));
+    }, patienceMs);
+    const reason = await Promise.race([this.#session.closed, patience.promise]);
+    clearTimeout(timer);
+    return reason;
   }
 
   #cut(code: number): void {
@@ -221,10 +224,8 @@ function streamError(code: number): WebTransportError {
   }
 }
 
-function isStreamError(error: unknown): error is WebTransportError {
-  return error instanceof WebTransportError && error.source === "stream";
-}
-
+/** That a stream was reset with. */
 function codeOf(error: unknown): number | undefined {
-  return isStreamError(error) ? (error.streamErrorCode ?? undefined) : undefined;
+  if (!(error instanceof WebTransportError) || error.source !== "stream") return undefined;
+  return error.streamErrorCode ?? undefined;
 }

@@ -9,7 +9,7 @@ import type { TokenSource } from "./token-interceptor.ts";
 import { createUniversalClient } from "./universal-client.ts";
 import { createWebTransportExchanges } from "./webtransport-exchange.ts";
 import { Sessions } from "./webtransport-session.ts";
-import type { OpenSession } from "./webtransport-session.ts";
+import type { CertificateHash, OpenSession } from "./webtransport-session.ts";
 
 export interface WebTransportTransportOptions {
   /** Such as `https://sluice.example.com:8443`. */
@@ -17,10 +17,11 @@ export interface WebTransportTransportOptions {
   /** Default `/webtransport`, as the server's --webtransport-path. */
   readonly path?: string;
   /**
-   * SHA-256 of certificates to accept instead of those that the browser trusts:
-   * of ECDSA P-256, and valid for 14 days at most.
+   * SHA-256 of certificates to accept instead of those that the browser trusts,
+   * in hexadecimal as `sluice cert` prints them, or as bytes. Such a certificate
+   * must be of ECDSA P-256, and valid for 14 days at most.
    */
-  readonly serverCertificateHashes?: readonly Uint8Array<ArrayBuffer>[];
+  readonly serverCertificateHashes?: readonly CertificateHash[];
   /** Goes in the session's first message; one that may change also with each call. */
   readonly token?: TokenSource;
   /** Deadline of each call, in milliseconds. Default: none. */

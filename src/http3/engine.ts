@@ -16,6 +16,9 @@ export const h3Codes = {
   messageError: 0x10e,
 } as const;
 
+/** WEBTRANSPORT_SESSION_GONE: draft-ietf-webtrans-http3, section 9.5. */
+export const sessionGone = 0x170d7b68;
+
 /** How a stream or a connection has ended before its time. */
 export interface End {
   /** "peer" has sent a code; "local" is what this side finds wrong. */

@@ -1,4 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import type { HttpExchange } from "../runtime/exchange.ts";
 import type { CallHead, OpeningHead } from "../wire/webtransport-head.ts";
 import { CapsuleReader, encodeClose, encodeDrain } from "./capsules.ts";
@@ -37,7 +38,10 @@ export interface SessionOptions {
   readonly headerTimeout: number;
 }
 
-type State = "opening" | "admitting" | "open" | "over";
+/** How long a page may take to end its side of a closed session, in milliseconds. */
+const farewellMs = 1000;
+
+type State = "opening" | "admitting" | "open" | "refused" | "over";
 
 /** One session: its first message, its calls, its datagrams, its end. */
 export class Session implements WebTransportSession {
@@ -54,6 +58,7 @@ export class Session implements WebTransportSession {
   #early: (() => void)[] = [];
   #state: State = "opening";
   #draining = false;
+  #farewell: NodeJS.Timeout | undefined;
   #header = new Headers();
   #datagram = (_bytes: Uint8Array): void => undefined;
 
@@ -78,11 +83,13 @@ export class Session implements WebTransportSession {
       },
       onEnd: () => {
         this.#closed();
+        this.#leave();
       },
       onDrain: () => undefined,
       onFinished: () => undefined,
       onBroken: () => {
         this.#end(() => undefined);
+        this.#leave();
       },
     });
     // What the draft that Chromium speaks asks for: draft-ietf-webtrans-http3-02, section 3.3.
@@ -118,7 +125,10 @@ export class Session implements WebTransportSession {
     this.#end(() => {
       this.#request.write([encodeClose({ code, reason })]);
       this.#request.finish();
-      this.#request.stopReading(h3Codes.noError);
+      // The page answers with its own end. Asked to stop sending instead, Chromium forgets code and reason.
+      this.#farewell = setTimeout(() => {
+        this.#leave();
+      }, farewellMs).unref();
     });
   }
 
@@ -164,25 +174,38 @@ export class Session implements WebTransportSession {
     }
     this.#state = "admitting";
     this.#header = head.header;
+    clearTimeout(this.#timer);
     this.#options.admit(head.header).then(
       () => {
         if (this.#state !== "admitting") return;
-        clearTimeout(this.#timer);
         this.#state = "open";
-        // Its end says that the page is in.
-        stream.finish();
-        stream.stopReading(h3Codes.noError);
-        stream.release();
-        this.#streams.delete(stream);
+        this.#answer(stream, 200);
         this.#options.onSession?.(this);
         for (const begin of this.#early.splice(0)) begin();
         this.#closeIfDone();
       },
       (error: unknown) => {
-        const { code, rawMessage } = ConnectError.from(error);
-        this.close(code, rawMessage);
+        if (this.#state !== "admitting") return;
+        const refusal = ConnectError.from(error);
+        this.#state = "refused";
+        this.#answer(stream, codeToHttpStatus(refusal.code), errorToJsonBytes(refusal, undefined));
+        // The page closes the session when it has read that: what a session is closed with gets lost at times, because
+        // Chromium's page may hear of the end first.
+        this.#farewell = setTimeout(() => {
+          this.close(refusal.code, refusal.rawMessage);
+        }, farewellMs).unref();
       },
     );
+  }
+
+  /** Of the first message. */
+  #answer(stream: WebTransportStream, status: number, body?: Uint8Array): void {
+    stream.sendHead(status, new Headers(body === undefined ? {} : { "content-type": "application/json" }));
+    if (body !== undefined) stream.write([body]);
+    stream.finish();
+    stream.stopReading(h3Codes.noError);
+    stream.release();
+    this.#streams.delete(stream);
   }
 
   #call(stream: WebTransportStream, { method, path, header }: CallHead): void {
@@ -210,16 +233,18 @@ export class Session implements WebTransportSession {
   }
 
   #closeIfDone(): void {
-    if (!this.#draining || this.#streams.size > 0) return;
+    if (!this.#draining || this.#streams.size > 0 || this.#state === "refused") return;
     this.close(Code.Unavailable, "the server takes no more calls on this connection: open another session");
   }
 
   #capsule(chunk: Uint8Array): void {
+    if (this.#state === "over") return;
     try {
       if (this.#capsules.push(chunk) !== undefined) this.#closed();
     } catch {
       this.#end(() => {
         this.#request.reset(h3Codes.messageError);
+        this.#leave();
       });
     }
   }
@@ -228,19 +253,26 @@ export class Session implements WebTransportSession {
   #closed(): void {
     this.#end(() => {
       this.#request.finish();
-      this.#request.stopReading(h3Codes.noError);
+      this.#leave();
     });
+  }
+
+  /** Nothing more is read. */
+  #leave(): void {
+    clearTimeout(this.#farewell);
+    this.#request.stopReading(h3Codes.noError);
+    this.#request.release();
   }
 
   #end(farewell: () => void): void {
     if (this.#state === "over") return;
     this.#state = "over";
     clearTimeout(this.#timer);
+    clearTimeout(this.#farewell);
     this.#early = [];
     for (const stream of [...this.#streams]) stream.abort();
     this.#streams.clear();
     farewell();
-    this.#request.release();
     this.#over.abort(new ConnectError("the session is over", Code.Canceled));
     this.#onOver();
   }

@@ -1,6 +1,6 @@
 import { HeadReader, encodeHead } from "../wire/webtransport-head.ts";
 import type { CallHead, OpeningHead } from "../wire/webtransport-head.ts";
-import { h3Codes } from "./engine.ts";
+import { h3Codes, sessionGone } from "./engine.ts";
 import type { ExchangeStream, Http3Stream, StreamListener } from "./engine.ts";
 
 /** Gets what a stream begins with, once. */
@@ -76,12 +76,12 @@ export class WebTransportStream implements ExchangeStream {
     this.#stream.reset(code);
   }
 
-  /** Ends it from above, as if the peer had. */
+  /** The session is over. */
   abort(): void {
-    this.reset(h3Codes.requestCancelled);
+    this.reset(sessionGone);
     const listener = this.#listener;
     this.release();
-    listener?.onBroken({ how: "local", code: h3Codes.requestCancelled, reason: "the session is over" });
+    listener?.onBroken({ how: "local", code: sessionGone, reason: "the session is over" });
   }
 
   stopReading(code: number): void {

@@ -1,53 +1,21 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { chromium } from "playwright-core";
-import type { Browser, Page as Tab } from "playwright-core";
-import { createServer } from "vite";
-import type { ViteDevServer } from "vite";
+import type { Page as Tab } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Server } from "../../src/compose.ts";
 import { startServer } from "../support/server.ts";
+import { openBrowser } from "./browser.ts";
+import type { BrowserOfTest } from "./browser.ts";
 import type { Page } from "./page/main.ts";
 
-const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
-
-let vite: ViteDevServer;
-let browser: Browser;
+let browser: BrowserOfTest;
 let tab: Tab;
 let origin: string;
 
 beforeAll(async () => {
-  if (!existsSync(executablePath)) {
-    throw new Error(`there is no ${executablePath}: install Debian's chromium, or set CHROMIUM`);
-  }
-  vite = await createServer({
-    root: join(import.meta.dirname, "page"),
-    configFile: false,
-    logLevel: "error",
-    server: { host: "127.0.0.1", port: 0, hmr: false, fs: { allow: [join(import.meta.dirname, "../..")] } },
-  });
-  await vite.listen();
-  origin = (vite.resolvedUrls?.local[0] ?? "").replace(/\/$/, "");
-  browser = await chromium.launch({
-    executablePath,
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
-  tab = await browser.newPage();
-  await tab.goto(origin);
-  await tab.waitForFunction(() => "page" in globalThis);
+  browser = await openBrowser(undefined, ["--disable-quic"]);
+  origin = browser.origin;
+  tab = await browser.open("");
 });
-afterAll(async () => {
-  await browser.close();
-  await vite.close();
-});
+afterAll(() => browser.close());
 
 /** Runs one of the page's functions in the page. */
 async function inPage<K extends keyof Page>(

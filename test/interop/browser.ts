@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
-import type { Page as Tab } from "playwright-core";
+import type { Browser, Page as Tab } from "playwright-core";
 import { createServer } from "vite";
 
 const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
@@ -14,23 +14,12 @@ export interface BrowserOfTest {
   close(): Promise<void>;
 }
 
-/** A Chromium, and a server of pages in `root`, which may import the sources. */
-export async function openBrowser(
-  root = join(import.meta.dirname, "page"),
-  args: readonly string[] = [],
-): Promise<BrowserOfTest> {
+/** A Chromium without a window. Fails if there is none on the machine. */
+export function launchChromium(args: readonly string[] = []): Promise<Browser> {
   if (!existsSync(executablePath)) {
     throw new Error(`there is no ${executablePath}: install Debian's chromium, or set CHROMIUM`);
   }
-  const vite = await createServer({
-    root,
-    configFile: false,
-    logLevel: "error",
-    server: { host: "127.0.0.1", port: 0, hmr: false, fs: { allow: [join(import.meta.dirname, "../..")] } },
-  });
-  await vite.listen();
-  const origin = (vite.resolvedUrls?.local[0] ?? "").replace(/\/$/, "");
-  const browser = await chromium.launch({
+  return chromium.launch({
     executablePath,
     args: [
       "--no-sandbox",
@@ -42,6 +31,24 @@ export async function openBrowser(
       ...args,
     ],
   });
+}
+
+/** A Chromium, and a server of pages in `root`, which may import the sources. */
+export async function openBrowser(
+  root = join(import.meta.dirname, "page"),
+  args: readonly string[] = [],
+): Promise<BrowserOfTest> {
+  const browser = await launchChromium(args);
+  const vite = await createServer({
+    root,
+    configFile: false,
+    logLevel: "error",
+    // Whatever it finds, or a connection that it loses, makes it load the page again.
+    optimizeDeps: { noDiscovery: true },
+    server: { host: "127.0.0.1", port: 0, hmr: false, ws: false, fs: { allow: [join(import.meta.dirname, "../..")] } },
+  });
+  await vite.listen();
+  const origin = (vite.resolvedUrls?.local[0] ?? "").replace(/\/$/, "");
   return {
     origin,
     async open(path, script) {

@@ -1,13 +1,14 @@
-import { X509Certificate, createHash } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { pino } from "pino";
 import type { Page as Tab } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import type { Server } from "../../src/compose.ts";
 import type { Config } from "../../src/config.ts";
-import { createDevCertificates } from "../../src/listen/dev-certificate.ts";
+import type { WebTransportSession } from "../../src/http3/webtransport-session.ts";
 import { until } from "../support/deadline.ts";
 import { startServer } from "../support/server.ts";
 import { openBrowser } from "./browser.ts";
@@ -15,20 +16,21 @@ import type { BrowserOfTest } from "./browser.ts";
 import type { Page, Where } from "./page/webtransport.ts";
 
 const MiB = 1024 * 1024;
+const sluice = join(import.meta.dirname, "../../bin/sluice.js");
 
 let browser: BrowserOfTest;
 let tab: Tab;
 let dir: string;
 let files: Pick<Config, "tlsCert" | "tlsKey">;
-let hash: number[];
+let hash: string;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "sluice-webtransport-"));
-  const { cert, key } = await createDevCertificates({ hosts: ["127.0.0.1"], days: 13 });
-  files = { tlsCert: join(dir, "cert.pem"), tlsKey: join(dir, "key.pem") };
-  await writeFile(join(dir, "cert.pem"), cert);
-  await writeFile(join(dir, "key.pem"), key);
-  hash = [...createHash("sha256").update(new X509Certificate(cert).raw).digest()];
+  const args = ["cert", "--days", "13", "--host", "127.0.0.1", "--out", dir, "--json"];
+  const { stdout } = await promisify(execFile)(process.execPath, [sluice, ...args]);
+  const made = JSON.parse(stdout) as { cert: string; key: string; sha256: string };
+  files = { tlsCert: made.cert, tlsKey: made.key };
+  hash = made.sha256;
   browser = await openBrowser();
   tab = await browser.open("webtransport.html");
 });
@@ -50,6 +52,19 @@ async function inPage<K extends keyof Page>(
   ) as Promise<Awaited<ReturnType<Page[K]>>>;
 }
 
+/** An envelope with a head. */
+function frame(head: unknown): number[] {
+  const payload = Buffer.from(JSON.stringify(head));
+  return [0x40, 0, 0, payload.length >> 8, payload.length & 0xff, ...payload];
+}
+
+/** A unary call of Greet, in Connect's JSON. */
+function greetCall(header: readonly (readonly [string, string])[] = []): number[] {
+  const fields = [["content-type", "application/json"], ["connect-protocol-version", "1"], ...header];
+  const head = frame({ method: "POST", path: "/greet.v1.GreetService/Greet", header: fields });
+  return [...head, ...Buffer.from(JSON.stringify({ name: "Ada" }))];
+}
+
 interface LoggedCall {
   readonly msg: string;
   readonly method?: string;
@@ -63,7 +78,13 @@ describe("a page in Chromium, over WebTransport", () => {
   let where: Where;
   beforeAll(async () => {
     const log = pino({ level: "info" }, { write: (line: string) => lines.push(JSON.parse(line) as LoggedCall) });
-    server = await startServer({ ...files, http3: true, corsOrigins: [browser.origin] }, { log });
+    const onWebTransportSession = (session: WebTransportSession): void => {
+      session.onDatagram((bytes) => session.sendDatagram(Buffer.concat([Buffer.from("echo of "), bytes])));
+    };
+    server = await startServer(
+      { ...files, http3: true, corsOrigins: [browser.origin] },
+      { log, onWebTransportSession },
+    );
     where = { url: `https://127.0.0.1:${server.http3Port}`, hash };
   });
   afterAll(() => server.close());
@@ -109,5 +130,139 @@ describe("a page in Chromium, over WebTransport", () => {
       callsOf().some(({ method, code }) => method?.endsWith("/Read") === true && code === "canceled"),
     );
     expect(callsOf().every(({ http }) => http === "webtransport")).toBe(true);
+  });
+
+  it("exchanges datagrams", async () => {
+    expect(await inPage("datagram", where, "hello")).toBe("echo of hello");
+  });
+
+  it("with a wrong token is told so, and not served", async () => {
+    expect(await inPage("failure", { ...where, token: "wrong" })).toMatch(/\[unauthenticated\] invalid token/);
+  });
+
+  it("serves no call before the first message, and holds those that overtake it", async () => {
+    const opening = frame({ version: 1, header: [["authorization", "Bearer sample"]] });
+    const outcome = await inPage("raw", where, [{ bytes: greetCall() }, { bytes: greetCall() }, { bytes: opening }]);
+    expect(outcome.closeCode).toBe(0);
+    expect(outcome.streams[0]).toMatch(/"status":200.*Hello, Ada!/s);
+    expect(outcome.streams[1]).toMatch(/"status":200.*Hello, Ada!/s);
+    expect(outcome.streams[2]).toMatch(/"status":200/);
+  });
+
+  it("may say with a call what differs from the first message", async () => {
+    const opening = frame({ version: 1, header: [["authorization", "Bearer sample"]] });
+    const outcome = await inPage("raw", where, [
+      { bytes: opening },
+      { bytes: greetCall([["authorization", "Bearer other"]]) },
+    ]);
+    expect(outcome.streams[1]).toMatch(/"status":401.*unauthenticated/s);
+  });
+
+  const opening = frame({ version: 1, header: [["authorization", "Bearer sample"]] });
+  for (const [what, bytes] of Object.entries({
+    "no head": [0, 0, 0, 0, 0],
+    "half a head": greetCall().slice(0, 20),
+    "a head that is too long": [0x40, 0x7f, 0xff, 0xff, 0xff],
+    "a head that is no JSON": [0x40, 0, 0, 0, 1, 0x7b],
+    "the head of a response": frame({ status: 200, header: [] }),
+    "a path that is none": frame({ method: "POST", path: "x", header: [] }),
+    "a header that is none": frame({ method: "POST", path: "/x", header: [["a b", "c"]] }),
+    "another first message": opening,
+  })) {
+    it(`is refused ${what}, and goes on`, async () => {
+      const bad = await inPage("rawAfter", where, [...opening], [{ bytes }, { bytes: greetCall() }]);
+      // The low byte of H3_MESSAGE_ERROR.
+      expect(bad.streams[0]).toBe(0x0e);
+      expect(bad.streams[1]).toMatch(/Hello, Ada!/);
+    });
+  }
+
+  it("finds no method that there is not, and no gRPC", async () => {
+    const call = (path: string, type: string) => frame({ method: "POST", path, header: [["content-type", type]] });
+    const { streams } = await inPage(
+      "rawAfter",
+      where,
+      [...opening],
+      [
+        { bytes: call("/absent.Service/Method", "application/json") },
+        { bytes: call("/greet.v1.GreetService/Greet", "application/grpc+proto") },
+      ],
+    );
+    expect(streams[0]).toMatch(/"status":404.*unimplemented/s);
+    expect(streams[1]).toMatch(/"status":415/);
+  });
+
+  it("finds no session at another path", async () => {
+    expect(await inPage("raw", { ...where, path: "/elsewhere" }, [])).toMatchObject({ reason: "refused" });
+  });
+});
+
+describe("a server that takes WebTransport", () => {
+  async function start(config: Partial<Config> = {}): Promise<{ server: Server; where: Where }> {
+    const server = await startServer({ ...files, http3: true, corsOrigins: [browser.origin], ...config });
+    onTestFinished(() => server.close());
+    return { server, where: { url: `https://127.0.0.1:${server.http3Port}`, hash } };
+  }
+
+  it("refuses pages of other origins", async () => {
+    const { where } = await start({ corsOrigins: ["https://app.example.com"] });
+    expect(await inPage("raw", where, [])).toMatchObject({ reason: "refused" });
+  });
+
+  it("closes a session whose first message does not come", async () => {
+    const { where } = await start({ headerTimeout: 300 });
+    const outcome = await inPage("raw", where, [{ bytes: greetCall(), open: true }]);
+    expect(["the session's first message has not come", "lost"]).toContain(outcome.reason);
+    expect(String(outcome.streams[0])).not.toMatch(/Hello/);
+  });
+
+  it("tells pages to go when it drains, and ends what runs on", async () => {
+    const { server, where } = await start();
+    const following = inPage("follow", where, "page/drain");
+    await until(5000, "the read", async () => (await inPage("follows", where)) > 0);
+    await server.close();
+    expect(await following).toBe("Unavailable");
+    // There is nobody left, over fetch neither.
+    expect(await inPage("failure", where)).toMatch(/Failed to fetch/);
+  });
+
+  it("gives the calls after a connection's age to another session", async () => {
+    const { where } = await start({ maxConnectionAge: 300, maxConnectionAgeGrace: 1000 });
+    const end = Date.now() + 2000;
+    while (Date.now() < end) expect(await inPage("greetRetrying", where)).toBe("Hello, Ada!");
+  });
+});
+
+describe("a page without WebTransport", () => {
+  it("calls over fetch what fetch can carry, and is told what is missing for the rest", async () => {
+    const server = await startServer({ corsOrigins: [browser.origin] });
+    onTestFinished(() => server.close());
+    const before = tab;
+    tab = await browser.open("webtransport.html", () => {
+      delete (globalThis as { WebTransport?: unknown }).WebTransport;
+    });
+    try {
+      const where = { url: server.url, hash };
+      expect(await inPage("carrier", where)).toBe("fetch: this browser does not have it");
+      expect(await inPage("greet", where)).toBe("Hello, Ada!");
+      expect(await inPage("greetRepeatedly", where)).toHaveLength(3);
+      expect(await inPage("clientStreamingFailure", where)).toMatch(
+        /\[unimplemented\] client streaming needs WebTransport.*this browser does not have it/,
+      );
+      expect(await inPage("bidiFailure", where)).toMatch(/\[unimplemented\] bidi streaming needs WebTransport/);
+      expect(await inPage("upload", where, "page/fallback", 1 * MiB)).toMatchObject({ stored: 1 * MiB });
+    } finally {
+      tab = before;
+    }
+  });
+
+  it("of the server's, does the same", async () => {
+    const server = await startServer({ corsOrigins: [browser.origin] });
+    onTestFinished(() => server.close());
+    // Nothing listens to UDP there.
+    const where = { url: server.url.replace("http:", "https:"), fetchUrl: server.url, hash };
+    expect(await inPage("carrier", where)).toMatch(/^fetch: no WebTransport session with https:/);
+    expect(await inPage("greet", where)).toBe("Hello, Ada!");
+    expect(await inPage("bidiFailure", where)).toMatch(/bidi streaming needs WebTransport.*no WebTransport session/);
   });
 });

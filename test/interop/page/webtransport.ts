@@ -6,8 +6,8 @@ import type { SluiceBrowserClient } from "../../../src/client/web.ts";
 export interface Where {
   /** Of HTTP/3. */
   readonly url: string;
-  /** SHA-256 of the server's certificate. */
-  readonly hash: readonly number[];
+  /** SHA-256 of the server's certificate, in hexadecimal. */
+  readonly hash: string;
   /** For fetch, if it has another one. */
   readonly fetchUrl?: string;
   readonly token?: string;
@@ -28,7 +28,7 @@ function clientOf(where: Where): SluiceBrowserClient {
       retry: { attempts: 0 },
       webTransport: {
         baseUrl: url,
-        serverCertificateHashes: [Uint8Array.from(hash)],
+        serverCertificateHashes: [hash],
         ...(path === undefined ? {} : { path }),
       },
     });
@@ -56,10 +56,94 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
   return list;
 }
 
+let followed = 0;
+
 /** What `sluice` does with a file, in records of 64 KiB. */
 const recordBytes = 64 * 1024;
 
+/** What a stream that is made by hand sends, and whether it then ends. */
+export interface RawStream {
+  readonly bytes: readonly number[];
+  readonly open?: boolean;
+}
+
+export interface RawOutcome {
+  /** What came back on each stream, or the code that it was reset with. */
+  readonly streams: readonly (string | number)[];
+  readonly closeCode: number | undefined;
+  readonly reason: string;
+}
+
+async function rawStream(transport: WebTransport, { bytes, open = false }: RawStream): Promise<string | number> {
+  const stream = await transport.createBidirectionalStream();
+  const writer = (stream.writable as WritableStream<Uint8Array>).getWriter();
+  writer.closed.catch(() => undefined);
+  writer.write(Uint8Array.from(bytes)).catch(() => undefined);
+  if (!open) writer.close().catch(() => undefined);
+  const reader = (stream.readable as ReadableStream<BufferSource>).pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) text += next.value;
+    return text;
+  } catch (error) {
+    const { source, streamErrorCode } = error as WebTransportError;
+    return source === "session" ? "the session ended" : (streamErrorCode ?? String(error));
+  }
+}
+
 const page = {
+  /** A session with streams that are made by hand; closed when they are over, unless one is open: then the server is to close it. */
+  raw: (where: Where, streams: readonly RawStream[]): Promise<RawOutcome> => page.rawAfter(where, undefined, streams),
+
+  /** The same, with a first message that is answered before they are opened. */
+  async rawAfter(
+    { url, hash, path = "/webtransport" }: Where,
+    opening: readonly number[] | undefined,
+    streams: readonly RawStream[],
+  ): Promise<RawOutcome> {
+    const value = Uint8Array.from(hash.match(/../g) ?? [], (byte) => Number.parseInt(byte, 16));
+    const transport = new WebTransport(url + path, { serverCertificateHashes: [{ algorithm: "sha-256", value }] });
+    try {
+      await (transport.ready as Promise<unknown>);
+    } catch {
+      transport.closed.catch(() => undefined);
+      return { streams: [], closeCode: undefined, reason: "refused" };
+    }
+    if (opening !== undefined) await rawStream(transport, { bytes: opening });
+    const outcomes = await Promise.all(streams.map((stream) => rawStream(transport, stream)));
+    if (streams.every(({ open }) => open !== true)) transport.close();
+    // A page may hear of the end of the connection before it hears why: then it gets neither.
+    const { closeCode, reason = "" } = await transport.closed.catch((): WebTransportCloseInfo => ({ reason: "lost" }));
+    return { streams: outcomes, closeCode, reason };
+  },
+
+  /** Sends a datagram again and again until one has come back. */
+  async datagram(where: Where, text: string): Promise<string> {
+    const carrier = await clientOf(where).transport.carrier();
+    if (carrier.kind === "fetch") throw new Error(carrier.because);
+    const { admitted, datagrams } = await carrier.transport.session();
+    await admitted;
+    const received = Promise.withResolvers<string>();
+    datagrams.onReceive((bytes) => received.resolve(new TextDecoder().decode(bytes)));
+    let sent = 0;
+    let tries = 0;
+    const timer = setInterval(() => {
+      tries++;
+      if (datagrams.send(new TextEncoder().encode(text))) sent++;
+    }, 20);
+    const patience = setTimeout(() => {
+      received.reject(
+        new Error(`none has come back: ${tries} tries, ${sent} sent, at most ${datagrams.maxSize} bytes`),
+      );
+    }, 20_000);
+    try {
+      return await received.promise;
+    } finally {
+      clearInterval(timer);
+      clearTimeout(patience);
+    }
+  },
+
   async carrier(where: Where): Promise<string> {
     const carrier = await clientOf(where).transport.carrier();
     return carrier.kind === "fetch" ? `fetch: ${carrier.because}` : carrier.kind;
@@ -67,6 +151,16 @@ const page = {
 
   async greet(where: Where): Promise<string> {
     return (await clientOf(where).greet.greet({ name: "Ada" })).greeting;
+  },
+
+  /** Calls again what may be called again. */
+  async greetRetrying(where: Where): Promise<string> {
+    try {
+      return await page.greet(where);
+    } catch (error) {
+      if (ConnectError.from(error).code !== Code.Unavailable) throw error;
+      return page.greet(where);
+    }
   },
 
   async greetAll(where: Where): Promise<string> {
@@ -177,10 +271,15 @@ const page = {
     for await (const _ of data.read(stream, { follow: true })) break;
   },
 
-  /** Begins a following read, and tells what it ends with. */
+  /** How many records following reads have brought. */
+  follows: (_where: Where): number => followed,
+
+  /** Follows a stream with one record, and tells what that ends with. */
   async follow(where: Where, stream: string): Promise<string> {
+    const { data } = clientOf(where);
+    await data.append(stream, [{ data: "a" }], { createIfMissing: true });
     try {
-      for await (const _ of clientOf(where).data.read(stream, { follow: true }));
+      for await (const _ of data.read(stream, { follow: true })) followed++;
       return "none";
     } catch (error) {
       return Code[ConnectError.from(error).code];
