@@ -1,4 +1,4 @@
-import { X509Certificate } from "node:crypto";
+import { X509Certificate, createHash } from "node:crypto";
 import { chmod, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -75,6 +75,13 @@ describe("the files of `sluice cert`", () => {
         expect(await greet(client), `${wire.protocol} over HTTP/${wire.httpVersion}, ${shape}`).toBe("Hello, Ada!");
       }
     }
+  });
+
+  it("come with the hash that a page may accept the certificate by", async () => {
+    const out = join(await tempDir(), "certs");
+    const { stdout } = await runCli(["cert", "--out", out]);
+    const { raw } = new X509Certificate(await readFile(join(out, "cert.pem")));
+    expect(stdout).toContain(createHash("sha256").update(raw).digest("hex"));
   });
 
   it("without the CA, fail with a message that says so and what to do", async () => {

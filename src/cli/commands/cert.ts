@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { X509Certificate, createHash } from "node:crypto";
 import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { CliError, fileError } from "../failure.ts";
@@ -17,12 +18,16 @@ export function cert(program: Command): void {
     .addHelpText(
       "after",
       `
+The SHA-256 is what a page gives to WebTransport as serverCertificateHashes, to
+accept the certificate without the CA. Browsers do so for at most 14 days.
+
 Keep ca-key.pem and key.pem to yourself: who has the first can pose as any server
 to a client that trusts ca.pem.
 
 Examples:
   $ sluice cert
-  $ sluice cert --out certs --host dev.example.com 10.0.0.7 --days 30`,
+  $ sluice cert --out certs --host dev.example.com 10.0.0.7 --days 30
+  $ sluice cert --days 13`,
     );
   withSession(command, run);
 }
@@ -49,13 +54,15 @@ async function run({ out, flags }: Session): Promise<void> {
   await write(files.caKey, pems.caKey, 0o600);
   await write(files.cert, pems.cert, 0o644);
   await write(files.key, pems.key, 0o600);
+  const sha256 = createHash("sha256").update(new X509Certificate(pems.cert).raw).digest("hex");
   await out.result(
     `wrote ${Object.values(files).join(", ")}: for ${hosts.join(", ")}, valid for ${days} days
+SHA-256 of ${files.cert}: ${sha256}
 
 Next:
   sluice serve --tls-cert ${files.cert} --tls-key ${files.key}
   sluice greet Ada --url https://${hosts[0]?.includes(":") === true ? `[${hosts[0]}]` : hosts[0]}:8080 --ca ${files.ca}`,
-    { ...files, hosts, days },
+    { ...files, hosts, days, sha256 },
   );
 }
 
