@@ -226,6 +226,13 @@ describe("a server that takes WebTransport", () => {
     expect(await inPage("failure", where)).toMatch(/Failed to fetch/);
   });
 
+  it("stores once what is appended over sessions that end", async () => {
+    const { where } = await start({ maxConnectionAge: 200, maxConnectionAgeGrace: 100 });
+    const { read, retries } = await inPage("appendOn", where, "page/on", 1000);
+    expect(read).toEqual(Array.from({ length: 1000 }, (_, i) => String(i)));
+    expect(retries).toBeGreaterThan(0);
+  });
+
   it("gives the calls after a connection's age to another session", async () => {
     const { where } = await start({ maxConnectionAge: 300, maxConnectionAgeGrace: 1000 });
     const end = Date.now() + 2000;

@@ -232,6 +232,21 @@ const page = {
     return { stored, progress };
   },
 
+  /** Appends for a while, whatever happens to the session, and reads what that comes to. */
+  async appendOn(where: Where, stream: string, batches: number): Promise<{ read: string[]; retries: number }> {
+    const { data } = clientOf(where);
+    let retries = 0;
+    const onRetry = (): void => {
+      retries++;
+    };
+    const retry = { attempts: 10, baseDelayMs: 10 };
+    const appender = data.appender(stream, { createIfMissing: true, onRetry, retry });
+    for (let i = 0; i < batches; i++) await appender.append([{ data: String(i) }]);
+    await appender.close();
+    const records = await all(data.read(stream, { retry }));
+    return { read: records.map((record) => new TextDecoder().decode(record.data)), retries };
+  },
+
   /** Uploads by client streaming. */
   async uploadStream(where: Where, stream: string, count: number): Promise<string> {
     async function* records(from: bigint): AsyncGenerator<{ data: string }> {
