@@ -61,7 +61,6 @@ export function createHttp3Exchanges(
       keepaliveMs: options.pingIntervalMs,
       headerBytes: maxHeaderBytes,
       headerTimeoutMs: connectTimeoutMs,
-      webtransport: false,
     });
     return made;
   }

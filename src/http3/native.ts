@@ -13,8 +13,8 @@ export interface NativeLimits {
   readonly headerBytes: number;
   /** For the handshake, and for the headers of a request. */
   readonly headerTimeoutMs: number;
-  /** Whether sessions of WebTransport are served. */
-  readonly webtransport: boolean;
+  /** Whether sessions of WebTransport are served. Default: false. */
+  readonly webtransport?: boolean;
 }
 
 /** PEM. */
