@@ -237,6 +237,8 @@ async function startWith(
   if (config.http3 && tls !== undefined) {
     const { listenHttp3 } = await import("./http3/listener.ts");
     const webtransport = {
+      // Origins are judged when a session is opened: CORS is for what fetch asks.
+      serve: runtime.serve,
       path: config.webtransportPath,
       origins: config.corsOrigins,
       async admit(header: Headers): Promise<void> {

@@ -38,7 +38,7 @@ export interface Http3ListenOptions {
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (connection: object) => void;
   /** Sessions of WebTransport are served with it. */
-  readonly webtransport?: Pick<WebTransportOptions, "path" | "origins" | "admit" | "onSession">;
+  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession">;
 }
 
 export interface Http3Listener {
@@ -72,7 +72,6 @@ export async function listenHttp3(
       ? undefined
       : new WebTransportServer({
           ...options.webtransport,
-          serve,
           maxHeaderBytes: options.maxHeaderBytes,
           headerTimeout: options.headerTimeout,
         });
