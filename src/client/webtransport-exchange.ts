@@ -107,6 +107,11 @@ class WebTransportClientExchange implements ClientExchange {
     this.#cut(why === "canceled" ? streamCodes.canceled : streamCodes.internalError);
   }
 
+  /** No request is split here: nothing is wanted any more. */
+  stopReceiving(): void {
+    this.reset("canceled");
+  }
+
   pause(): void {
     this.#resumed ??= Promise.withResolvers();
   }
