@@ -8,6 +8,9 @@ import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
 import type { StreamRequest, StreamRoute } from "./stream-routes.ts";
 
+/** quic-go says of a POST whose body it does not have yet that it is empty, and then nothing may follow. */
+const methods: readonly string[] = ["POST", "GET"];
+
 export interface StreamCallOptions {
   /** Runs on the headers, before the handler. */
   readonly gate: (route: StreamRoute, header: Headers, values: ContextValues) => Promise<void>;
@@ -134,9 +137,9 @@ export async function serveStream(
   call.onClose(leave);
 
   try {
-    if (exchange.method !== "POST") {
+    if (!methods.includes(exchange.method)) {
       options.onDenied(405);
-      answer(405, `a stream at ${route.path} is asked for with POST`, { allow: "POST" });
+      answer(405, `a stream at ${route.path} is asked for with ${methods.join(" or ")}`, { allow: methods.join(", ") });
       return;
     }
     if (!exchange.fullDuplex) {

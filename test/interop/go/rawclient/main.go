@@ -130,12 +130,11 @@ func (c client) takeover(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	request, err := c.request(ctx, http.MethodPost, target, nil)
+	// With POST quic-go would send a content-length of 0, as there is no body yet, and any byte would be too much.
+	request, err := c.request(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return err
 	}
-	// Its body is what will be written to the stream.
-	request.ContentLength = -1
 	if err := stream.SendRequestHeader(request); err != nil {
 		return err
 	}
