@@ -116,6 +116,8 @@ export async function listenHttp3(
 
   const hosts = await addressesOf(options.host);
   const port = bind(engine, hosts, options);
+  // As a listening socket of Node's does.
+  engine.hold();
   let closing: Promise<void> | undefined;
   return {
     port,
@@ -138,6 +140,7 @@ export async function listenHttp3(
       sessions?.close(Code.Unavailable, "the server is closed");
       return (closing ??= engine.native.close().then(() => {
         for (const { timer } of open.values()) clearTimeout(timer);
+        engine.release();
       }));
     },
   };

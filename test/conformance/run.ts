@@ -16,6 +16,9 @@ const root = join(import.meta.dirname, "../..");
 const suiteDir = join(root, ".cache/conformance", suiteVersion);
 const suite = join(suiteDir, process.platform === "win32" ? "connectconformance.exe" : "connectconformance");
 
+/** How long one mode may take; on two cores it takes two minutes. */
+const longestMs = 8 * 60_000;
+
 const modes = ["server", "client"] as const;
 type Mode = (typeof modes)[number];
 
@@ -59,10 +62,16 @@ async function run(mode: Mode, args: readonly string[]): Promise<Outcome> {
     process.stdout.write(chunk);
     text += chunk;
   });
+  // When a call takes too long, the suite gives up and can wait for itself for ever.
+  const timer = setTimeout(() => {
+    console.error(`the suite has not come to an end within ${longestMs / 60_000} minutes`);
+    child.kill("SIGKILL");
+  }, longestMs);
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);
   });
+  clearTimeout(timer);
   const passed = count(text, /^(\d+) passed, \d+ failed$/m);
   const failed = count(text, /^\d+ passed, (\d+) failed$/m) + count(text, /^Another (\d+) could not be run/m);
   // A suite that fails without a failing case, or runs none, has not shown anything.
