@@ -1,9 +1,12 @@
 import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { prebuildPath } from "../../src/http3/prebuild.ts";
+import { tlsFiles } from "../support/http3.ts";
 import { useServer } from "../support/server.ts";
 
 const run = promisify(execFile);
@@ -115,5 +118,17 @@ describe("the package, as somebody else's project uses it", { timeout }, () => {
   it("has the command", async () => {
     const { url } = await useServer();
     expect(await node([join(installed, "bin/sluice.js"), "greet", "Ada", "--url", url])).toBe("Hello, Ada!\n");
+  });
+
+  it.runIf(existsSync(prebuildPath(root)))("has the engine of HTTP/3", async () => {
+    const [cert, key, ca] = ["cert", "key", "ca"].map((name) => join(dir, `${name}.pem`));
+    await Promise.all([
+      writeFile(cert ?? "", tlsFiles.cert),
+      writeFile(key ?? "", tlsFiles.key),
+      writeFile(ca ?? "", tlsFiles.ca),
+    ]);
+    const { url } = await useServer({ tlsCert: cert, tlsKey: key, http3: true });
+    const args = ["greet", "Ada", "--http3", "--url", url, "--ca", ca ?? ""];
+    expect(await node([join(installed, "bin/sluice.js"), ...args])).toBe("Hello, Ada!\n");
   });
 });
