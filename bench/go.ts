@@ -6,6 +6,9 @@ import { buildDir } from "./contenders.ts";
 
 const run = promisify(execFile);
 
+/** Packages of bench/go. */
+const programs = ["./load", "./dataload", "./grpcserver", "./connectserver", "./http3server", "./lossylink"];
+
 /** Go's version, or undefined where Go is absent. */
 export async function goVersion(): Promise<string | undefined> {
   try {
@@ -19,7 +22,7 @@ export async function goVersion(): Promise<string | undefined> {
 export async function buildGo(): Promise<void> {
   // Go takes a name that is no directory for that of one program.
   await mkdir(buildDir, { recursive: true });
-  await run("go", ["build", "-o", buildDir, "./load", "./dataload", "./grpcserver", "./connectserver"], {
+  await run("go", ["build", "-o", buildDir, ...programs], {
     cwd: join(import.meta.dirname, "go"),
     timeout: 600_000,
   });

@@ -54,12 +54,18 @@ export function goModule(name: string): string {
   return line?.trim().split(" ")[1] ?? "unknown";
 }
 
+/** The version of one of the crates that the HTTP/3 engine is built from. */
+export function crate(name: string): string {
+  const text = readFileSync(join(root, "native/Cargo.lock"), "utf8");
+  return new RegExp(`^name = "${name}"\\nversion = "([^"]+)"$`, "m").exec(text)?.[1] ?? "unknown";
+}
+
 /** Nothing outside a checkout. */
 function commit(): string {
   try {
     const options = { cwd: root, encoding: "utf8", stdio: "pipe", timeout: 10_000 } as const;
     const hash = execFileSync("git", ["rev-parse", "--short", "HEAD"], options).trim();
-    const changed = execFileSync("git", ["status", "--porcelain", "--", "src"], options).trim() !== "";
+    const changed = execFileSync("git", ["status", "--porcelain", "--", "src", "native/src"], options).trim() !== "";
     return ` (${hash}${changed ? ", changed" : ""})`;
   } catch {
     return "";
@@ -72,11 +78,12 @@ export function notesOf(
   versions: Readonly<Record<string, string>>,
   date: string,
   client: string,
+  network = "loopback, h2c",
 ): string[] {
   const all = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   const memory = Math.round(machine.memoryBytes / 2 ** 30);
   return [
-    `${date.slice(0, 10)}; ${machine.cores} cores, ${machine.cpu}, ${memory} GiB, ${machine.system}; loopback, h2c; client: ${client}`,
+    `${date.slice(0, 10)}; ${machine.cores} cores, ${machine.cpu}, ${memory} GiB, ${machine.system}; ${network}; client: ${client}`,
     all.join(", "),
   ];
 }

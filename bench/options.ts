@@ -19,10 +19,22 @@ export interface Options {
 }
 
 /** Which benchmark is asked for. */
-export type Benchmark = "streaming" | "data";
+export type Benchmark = "streaming" | "data" | "http3" | "loss";
+
+/** Seconds of a measurement. */
+const timesOf: Readonly<Record<Benchmark, { readonly quick: number; readonly full: number }>> = {
+  streaming: { quick: 0.4, full: 1.5 },
+  http3: { quick: 0.4, full: 1.5 },
+  // The disk's times vary more than those of sockets.
+  data: { quick: 1, full: 3 },
+  // Enough messages for a p99, at rates that such a link can carry.
+  loss: { quick: 5, full: 30 },
+};
 
 export const usage = `npm run bench -- [options]        servers of streams
 npm run bench:data -- [options]   durable append and replay
+npm run bench:http3 -- [options]  HTTP/3, and HTTP/2 over TLS
+npm run bench:loss -- [options]   both on a link that loses packets; needs root
 
   --quick                    a few cases, in two minutes
   --only SHAPE/SIZE/STREAMS  such as download/100B/1, download, or "*/64KiB"; more than once if need be
@@ -59,8 +71,7 @@ export function parseOptions(benchmark: Benchmark, args: readonly string[]): Opt
   if (client !== undefined && client !== "go" && client !== "node") {
     throw new Error(`--client must be go or node, not "${client}"`);
   }
-  // The disk's times vary more than those of sockets.
-  const times = benchmark === "data" ? { quick: 1, full: 3 } : { quick: 0.4, full: 1.5 };
+  const times = timesOf[benchmark];
   const only = values.only.flatMap(list);
   const contenders = list(values.contenders);
   const partial = only.length > 0 || contenders.length > 0;

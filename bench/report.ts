@@ -19,14 +19,28 @@ export function figuresTable(summaries: readonly CaseSummary[]): string {
       count(f.messagesPerSecond),
       f.megabytesPerSecond.toFixed(1),
       f.cpuPerMillionMessages.toFixed(2),
+      f.cpuPerGigabyte.toFixed(2),
       milliseconds(f.p50Seconds),
       milliseconds(f.p99Seconds),
       (f.peakMemoryBytes / 2 ** 20).toFixed(0),
+      f.serverCores.toFixed(2),
       f.clientCores.toFixed(2),
     ]),
   );
   return table(
-    ["case", "server", "messages/s", "MB/s", "CPU s/M", "p50 ms", "p99 ms", "peak MiB", "client cores"],
+    [
+      "case",
+      "server",
+      "messages/s",
+      "MB/s",
+      "CPU s/M",
+      "CPU s/GB",
+      "p50 ms",
+      "p99 ms",
+      "peak MiB",
+      "server cores",
+      "client cores",
+    ],
     rows,
   );
 }

@@ -9,6 +9,10 @@ export interface Figures {
   readonly megabytesPerSecond: number;
   /** Of the server, in seconds. */
   readonly cpuPerMillionMessages: number;
+  /** The same for each gigabyte of data. */
+  readonly cpuPerGigabyte: number;
+  /** The part of one core that the server used; on more than one, above 1. */
+  readonly serverCores: number;
   /** The part of one core that the client used: near or above 1, it may be what limits. */
   readonly clientCores: number;
   readonly peakMemoryBytes: number;
@@ -67,6 +71,8 @@ function figuresOf(measurements: readonly Measurement[]): Figures {
     messagesPerSecond: middle(rate),
     megabytesPerSecond: middle((m) => m.bytes / m.seconds / 1e6),
     cpuPerMillionMessages: middle((m) => (m.serverCpuSeconds / m.messages) * 1e6),
+    cpuPerGigabyte: middle((m) => (m.serverCpuSeconds / m.bytes) * 1e9),
+    serverCores: middle((m) => m.serverCpuSeconds / m.seconds),
     clientCores: middle((m) => m.clientCpuSeconds / m.seconds),
     peakMemoryBytes: Math.max(...measurements.map((m) => m.peakMemoryBytes)),
     p50Seconds: latency((m) => m.p50Seconds),

@@ -15,8 +15,8 @@ import (
 
 // grpc-go sends each message in a DATA frame of its own, and a server's cost for
 // a frame then hides its cost for a message. Other clients fill frames with as
-// many small messages as are there. These two shapes do, on net/http: everything
-// that is sent passes through a joiner.
+// many small messages as are there. These shapes do, on net/http, and so over
+// HTTP/3 too: everything that is sent passes through a joiner.
 
 // prefixBytes is a flag and a length (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
 const prefixBytes = 5
@@ -45,6 +45,34 @@ func uploadJoined(ctx context.Context, l *load, i int, messages int64) error {
 	return nil
 }
 
+func downloadJoined(ctx context.Context, l *load, i int, messages int64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	request, err := proto.Marshal(&benchv1.DownloadRequest{Messages: uint64(messages), Size: uint32(l.options.Size)})
+	if err != nil {
+		return err
+	}
+	response, err := l.post(ctx, i, benchv1.BenchService_Download_FullMethodName, bytes.NewReader(envelope(request)))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	received, err := l.count(i, response.Body)
+	if l.stopped.Load() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := succeeded(response); err != nil {
+		return err
+	}
+	if want := messages * int64(prefixBytes+len(l.message)); received != want {
+		return fmt.Errorf("asked for %d messages, got %d bytes, not %d", messages, received, want)
+	}
+	return nil
+}
+
 func bidiJoined(ctx context.Context, l *load, i int, messages int64) error {
 	body := newJoiner(l, messages, func(int64) {})
 	response, err := l.post(ctx, i, benchv1.BenchService_Echo_FullMethodName, body)
@@ -52,28 +80,44 @@ func bidiJoined(ctx context.Context, l *load, i int, messages int64) error {
 		return err
 	}
 	defer response.Body.Close()
-	length := int64(prefixBytes + len(l.message))
-	buffer := make([]byte, 256<<10)
-	var received, counted int64
-	for {
-		n, err := response.Body.Read(buffer)
-		received += int64(n)
-		l.tallies[i].messages.Add(received/length - counted)
-		counted = received / length
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	received, err := l.count(i, response.Body)
+	if err != nil {
+		return err
 	}
 	if err := succeeded(response); err != nil {
 		return err
 	}
-	if sent := body.sent.Load(); received != sent*length {
+	if sent := body.sent.Load(); received != sent*int64(body.length) {
 		return fmt.Errorf("sent %d messages, got %d bytes back", sent, received)
 	}
 	return nil
+}
+
+// count reads a body of equal messages to its end, or a download until the
+// load stops, and returns how many bytes it had.
+func (l *load) count(i int, body io.Reader) (int64, error) {
+	length := int64(prefixBytes + len(l.message))
+	buffer := make([]byte, 256<<10)
+	var received, counted int64
+	for {
+		n, err := body.Read(buffer)
+		received += int64(n)
+		l.tallies[i].messages.Add(received/length - counted)
+		counted = received / length
+		if err == io.EOF {
+			return received, nil
+		}
+		if err != nil || (l.stopped.Load() && l.options.Shape == downloadJoinedShape) {
+			return received, err
+		}
+	}
+}
+
+// envelope is a message behind its prefix.
+func envelope(message []byte) []byte {
+	all := make([]byte, prefixBytes, prefixBytes+len(message))
+	binary.BigEndian.PutUint32(all[1:], uint32(len(message)))
+	return append(all, message...)
 }
 
 // prime makes the connections. net/http answers a peer's SETTINGS only when the
@@ -97,7 +141,7 @@ func (l *load) prime(ctx context.Context) error {
 }
 
 func (l *load) post(ctx context.Context, i int, path string, body io.Reader) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+l.options.Target+path, body)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.options.scheme()+"://"+l.options.Target+path, body)
 	if err != nil {
 		return nil, err
 	}
@@ -107,23 +151,6 @@ func (l *load) post(ctx context.Context, i int, path string, body io.Reader) (*h
 		request.Header.Set("Acme-Token", l.options.Token)
 	}
 	return l.transports[i%len(l.transports)].RoundTrip(request)
-}
-
-func newTransports(o Options) []*http.Transport {
-	transports := make([]*http.Transport, o.Connections)
-	for i := range transports {
-		var protocols http.Protocols
-		protocols.SetUnencryptedHTTP2(true)
-		transports[i] = &http.Transport{
-			Protocols:          &protocols,
-			DisableCompression: true,
-			HTTP2: &http.HTTP2Config{
-				MaxReceiveBufferPerStream:     o.HTTP2Window,
-				MaxReceiveBufferPerConnection: o.HTTP2Window,
-			},
-		}
-	}
-	return transports
 }
 
 // succeeded is asked once the body has been read: the status is in the trailers
@@ -151,15 +178,13 @@ type joiner struct {
 }
 
 func newJoiner(l *load, messages int64, count func(int64)) *joiner {
-	envelope := make([]byte, prefixBytes, prefixBytes+len(l.message))
-	binary.BigEndian.PutUint32(envelope[1:], uint32(len(l.message)))
-	envelope = append(envelope, l.message...)
+	message := envelope(l.message)
 	return &joiner{
 		load:     l,
 		messages: messages,
 		count:    count,
-		batch:    bytes.Repeat(envelope, max(1, (64<<10)/len(envelope))),
-		length:   len(envelope),
+		batch:    bytes.Repeat(message, max(1, (64<<10)/len(message))),
+		length:   len(message),
 	}
 }
 

@@ -13,7 +13,7 @@ func TestJoinerSendsWholeMessages(t *testing.T) {
 			if int64(size)*messages > 10_000_000 {
 				continue
 			}
-			l := newLoad(Options{Size: size, Streams: 1}, nil, nil)
+			l := newLoad(Options{Size: size, Streams: 1}, nil, nil, nil)
 			var counted int64
 			j := newJoiner(l, messages, func(n int64) { counted += n })
 			want := bytes.Repeat(j.batch[:j.length], int(messages))
@@ -37,7 +37,7 @@ func TestJoinerSendsWholeMessages(t *testing.T) {
 }
 
 func TestJoinerStopsAfterAWholeMessage(t *testing.T) {
-	l := newLoad(Options{Size: 100, Streams: 1}, nil, nil)
+	l := newLoad(Options{Size: 100, Streams: 1}, nil, nil, nil)
 	j := newJoiner(l, 1<<62, func(int64) {})
 	first := make([]byte, 1000)
 	if n, err := j.Read(first); n != 1000 || err != nil {

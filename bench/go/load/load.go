@@ -27,16 +27,18 @@ type load struct {
 	options Options
 	conns   []*grpc.ClientConn
 	// transports are for the shapes that do without grpc-go.
-	transports []*http.Transport
+	transports []http.RoundTripper
 	worker     worker
 	tallies    []tally
 	measuring  atomic.Bool
 	stopped    atomic.Bool
+	// stopping is closed when it stops.
+	stopping chan struct{}
 	// message is one encoded request, with `data` in field 1, as every message of the service has it.
 	message []byte
 }
 
-func newLoad(o Options, conns []*grpc.ClientConn, w worker) *load {
+func newLoad(o Options, conns []*grpc.ClientConn, transports []http.RoundTripper, w worker) *load {
 	data := make([]byte, o.Size)
 	for i := range data {
 		data[i] = byte(i * 31)
@@ -46,9 +48,10 @@ func newLoad(o Options, conns []*grpc.ClientConn, w worker) *load {
 	return &load{
 		options:    o,
 		conns:      conns,
-		transports: newTransports(o),
+		transports: transports,
 		worker:     w,
 		tallies:    make([]tally, o.Streams),
+		stopping:   make(chan struct{}),
 		message:    message,
 	}
 }

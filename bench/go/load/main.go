@@ -9,10 +9,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
-	"strings"
 	"time"
 
+	"google.golang.org/grpc"
 	"sluice/bench/meter"
 )
 
@@ -30,13 +31,25 @@ type Options struct {
 	Drain       time.Duration
 	HTTP2Window int
 	Token       string
+	// CA is a PEM file; with it, calls go over TLS.
+	CA    string
+	HTTP3 bool
+	// Rate is of all streams together, a second.
+	Rate float64
+}
+
+func (o Options) scheme() string {
+	if o.CA == "" {
+		return "http"
+	}
+	return "https"
 }
 
 func main() {
 	var o Options
 	flag.StringVar(&o.Target, "target", "", "host:port of the server")
 	flag.IntVar(&o.PID, "pid", 0, "process of the server")
-	flag.StringVar(&o.Shape, "shape", "download", "upload, upload-joined, download, bidi, bidi-joined, pingpong or unary")
+	flag.StringVar(&o.Shape, "shape", "download", "upload, download, bidi, pingpong or unary; or upload-joined, download-joined, bidi-joined or paced, which can have TLS")
 	flag.IntVar(&o.Size, "size", 100, "bytes of data in a message")
 	flag.IntVar(&o.Streams, "streams", 1, "calls at once")
 	flag.IntVar(&o.Connections, "connections", 1, "connections to spread them over")
@@ -44,8 +57,11 @@ func main() {
 	flag.DurationVar(&o.Warmup, "warmup", time.Second, "how long to run before the measurement")
 	flag.DurationVar(&o.Window, "duration", 2*time.Second, "how long to measure")
 	flag.DurationVar(&o.Drain, "drain", 5*time.Second, "how long to wait, after it, for what is in flight")
-	flag.IntVar(&o.HTTP2Window, "http2-window", 16<<20, "HTTP/2 window of a stream and of a connection, in bytes")
+	flag.IntVar(&o.HTTP2Window, "http2-window", 16<<20, "window of a stream and of a connection, in bytes")
 	flag.StringVar(&o.Token, "token", "", "token to send")
+	flag.StringVar(&o.CA, "ca", "", "PEM file with the CA to trust; turns TLS on")
+	flag.BoolVar(&o.HTTP3, "http3", false, "HTTP/3 instead of HTTP/2; needs -ca")
+	flag.Float64Var(&o.Rate, "rate", 100, "of the shape paced: messages a second, of all streams together")
 	flag.Parse()
 	result, err := run(o)
 	if err != nil {
@@ -58,15 +74,28 @@ func main() {
 }
 
 func run(o Options) (meter.Result, error) {
-	worker, ok := shapes[o.Shape]
-	if !ok {
+	worker, grpcGo := shapes[o.Shape]
+	if !grpcGo {
+		worker = httpShapes[o.Shape]
+	}
+	if worker == nil {
 		return meter.Result{}, fmt.Errorf("unknown shape %q", o.Shape)
+	}
+	if grpcGo && o.CA != "" {
+		return meter.Result{}, fmt.Errorf("%s has no TLS", o.Shape)
 	}
 	// A server that hangs must not hang the benchmark.
 	deadline := o.Warmup + o.Window + o.Drain + time.Minute
 	ctx, cancel := context.WithTimeoutCause(context.Background(), deadline, errors.New("the server took too long"))
 	defer cancel()
-	conns, err := dial(ctx, o)
+	var conns []*grpc.ClientConn
+	var transports []http.RoundTripper
+	var err error
+	if grpcGo {
+		conns, err = dial(ctx, o)
+	} else {
+		transports, err = newTransports(o)
+	}
 	if err != nil {
 		return meter.Result{}, err
 	}
@@ -78,8 +107,8 @@ func run(o Options) (meter.Result, error) {
 	if err := meter.ResetPeakMemory(o.PID); err != nil {
 		return meter.Result{}, err
 	}
-	l := newLoad(o, conns, worker)
-	if strings.HasSuffix(o.Shape, "-joined") {
+	l := newLoad(o, conns, transports, worker)
+	if !grpcGo {
 		if err := l.prime(ctx); err != nil {
 			return meter.Result{}, fmt.Errorf("the first call: %w", err)
 		}

@@ -47,6 +47,7 @@ func (l *load) timed(ctx context.Context, cancel context.CancelFunc) (before, af
 
 	// What is in flight may arrive, so that it can be counted on both sides.
 	l.stopped.Store(true)
+	close(l.stopping)
 	drained = true
 	timer := time.NewTimer(l.options.Drain)
 	defer timer.Stop()

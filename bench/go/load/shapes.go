@@ -15,14 +15,25 @@ import (
 type worker func(ctx context.Context, l *load, stream int, messages int64) error
 
 var shapes = map[string]worker{
-	"upload":        withGRPC(upload),
-	"upload-joined": uploadJoined,
-	"download":      withGRPC(download),
-	"bidi":          withGRPC(bidi),
-	"bidi-joined":   bidiJoined,
-	"pingpong":      withGRPC(pingPong),
-	"unary":         withGRPC(unary),
+	"upload":   withGRPC(upload),
+	"download": withGRPC(download),
+	"bidi":     withGRPC(bidi),
+	"pingpong": withGRPC(pingPong),
+	"unary":    withGRPC(unary),
 }
+
+// httpShapes do without grpc-go.
+var httpShapes = map[string]worker{
+	"upload-joined":     uploadJoined,
+	downloadJoinedShape: downloadJoined,
+	"bidi-joined":       bidiJoined,
+	pacedShape:          paced,
+}
+
+const (
+	downloadJoinedShape = "download-joined"
+	pacedShape          = "paced"
+)
 
 func withGRPC(w func(context.Context, *load, *grpc.ClientConn, *tally, int64) error) worker {
 	return func(ctx context.Context, l *load, stream int, messages int64) error {

@@ -1,0 +1,31 @@
+/** Sluice's runtime over TLS, in its defaults: HTTP/2 and HTTP/3 on one port, without the gate, the log and the services of a whole server. */
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { resolveConfig } from "../../src/config.ts";
+import { listenHttp3 } from "../../src/http3/listener.ts";
+import { listen } from "../../src/listen/listen.ts";
+import { createRuntime } from "../../src/runtime/handler.ts";
+import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
+import { announce } from "./announce.ts";
+import { routes } from "./service.ts";
+
+const { values } = parseArgs({
+  options: {
+    cert: { type: "string", default: "" },
+    key: { type: "string", default: "" },
+    host: { type: "string", default: "127.0.0.1" },
+  },
+});
+const config = { ...resolveConfig({ port: 0 }), host: values.host };
+const tls = { cert: readFileSync(values.cert), key: readFileSync(values.key) };
+const runtime = createRuntime({
+  ...config,
+  routes,
+  interceptors: [],
+  onError: (error) => {
+    console.error(error);
+  },
+});
+const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls });
+const { port } = await listenHttp3(runtime.serve, { ...config, port: listener.port, tls });
+announce(port, values.host);
