@@ -28,7 +28,7 @@ const timesOf: Readonly<Record<Benchmark, { readonly quick: number; readonly ful
   // The disk's times vary more than those of sockets.
   data: { quick: 1, full: 3 },
   // Enough messages for a p99, at rates that such a link can carry.
-  loss: { quick: 5, full: 30 },
+  loss: { quick: 5, full: 60 },
 };
 
 export const usage = `npm run bench -- [options]        servers of streams

@@ -45,7 +45,7 @@ export async function runTlsLoad(
     duration: `${seconds}s`,
     drain: `${drain}s`,
   };
-  const [program = "", ...first] = [...within, join(buildDir, "load")];
+  const [program, ...first] = [...within, join(buildDir, "load")];
   const { stdout } = await run(
     program,
     [...first, ...Object.entries(args).map(([name, value]) => `--${name}=${value}`)],

@@ -18,6 +18,7 @@ import (
 
 func main() {
 	log.SetFlags(0)
+	host := flag.String("host", "127.0.0.1", "address to listen on")
 	cert := flag.String("cert", "", "PEM file with the certificate")
 	key := flag.String("key", "", "PEM file with its key")
 	raw := flag.Bool("raw", false, "without connect-go")
@@ -26,7 +27,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	socket, err := net.ListenPacket("udp", net.JoinHostPort(*host, "0"))
 	if err != nil {
 		log.Fatal(err)
 	}

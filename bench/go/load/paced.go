@@ -59,13 +59,12 @@ func paced(ctx context.Context, l *load, i int, messages int64) error {
 	return succeeded(response)
 }
 
-// ask is what sends. The first question is sent at once: a response has no head before.
+// ask is what sends.
 func (l *load) ask(ctx context.Context, i int, messages int64, to io.Writer, questions chan<- question) error {
 	interval := time.Duration(float64(l.options.Streams) / l.options.Rate * float64(time.Second))
 	message := envelope(l.message)
-	due := time.Now()
-	next := due.Add(interval * time.Duration(i+1) / time.Duration(l.options.Streams))
-	timer := time.NewTimer(0)
+	due := time.Now().Add(interval * time.Duration(i+1) / time.Duration(l.options.Streams))
+	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	for ; messages > 0; messages-- {
 		select {
@@ -83,8 +82,7 @@ func (l *load) ask(ctx context.Context, i int, messages int64, to io.Writer, que
 		if _, err := to.Write(message); err != nil {
 			return err
 		}
-		due = next
-		next = next.Add(interval)
+		due = due.Add(interval)
 		timer.Reset(time.Until(due))
 	}
 	return nil

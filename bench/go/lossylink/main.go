@@ -38,7 +38,7 @@ func main() {
 	log.SetFlags(0)
 	a := flag.String("a", "", "one network namespace, of /run/netns")
 	b := flag.String("b", "", "the other one")
-	device := flag.String("device", "link", "name of the device in both")
+	device := flag.String("device", "lossy0", "name of the device in both")
 	loss := flag.Float64("loss", 0.02, "part of the packets that is lost, in each direction")
 	delay := flag.Duration("delay", 50*time.Millisecond, "how long the others take, in each direction")
 	seed := flag.Uint64("seed", 1, "of what is lost")
