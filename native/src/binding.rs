@@ -100,6 +100,10 @@ pub struct NativeCounters {
     pub panics: f64,
 }
 
+/// Bytes of bodies after which handlers have their turn. Whatever they have not seen waits as plain bytes; in JavaScript,
+/// cut into messages, it would be several times as much.
+const MAX_TAKEN: usize = 64 * 1024;
+
 fn failure(reason: String) -> Error {
     Error::new(Status::GenericFailure, reason)
 }
@@ -259,13 +263,23 @@ impl NativeEngine {
         }
     }
 
-    /// Everything that has happened since the last time.
+    /// What has happened since the last time. When that is more than handlers should get at once, there is a wake for
+    /// the rest.
     #[napi]
     pub fn take(&self) -> Vec<NativeEvent> {
-        let events = self.engine.take();
-        let mut taken = Vec::with_capacity(events.len());
-        for event in events {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        for event in self.engine.take() {
+            let before = taken.len();
             self.cross(event, &mut taken);
+            let data = taken[before..]
+                .iter()
+                .filter_map(|event| event.data.as_ref());
+            bytes += data.map(|data| data.len()).sum::<usize>();
+            if bytes >= MAX_TAKEN {
+                self.engine.later();
+                break;
+            }
         }
         taken
     }

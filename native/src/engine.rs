@@ -1,7 +1,7 @@
 //! What JavaScript and the network's threads share: streams by number, and the
 //! events that wait for JavaScript to take them, all at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -73,7 +73,7 @@ pub struct Counters {
 
 pub struct Engine {
     wake: Box<dyn Fn() + Send + Sync>,
-    queue: Mutex<Vec<Event>>,
+    queue: Mutex<VecDeque<Event>>,
     woken: AtomicBool,
     next: AtomicU32,
     sessions: Mutex<HashMap<u32, Arc<Session>>>,
@@ -111,15 +111,27 @@ impl Engine {
     }
 
     pub fn push(&self, event: Event) {
-        lock(&self.queue).push(event);
+        lock(&self.queue).push_back(event);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if !self.woken.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }
     }
 
-    pub fn take(&self) -> Vec<Event> {
+    /// One event after the other; what is pushed from now on wakes JavaScript again.
+    pub fn take(&self) -> impl Iterator<Item = Event> {
         self.woken.store(false, Ordering::Release);
-        std::mem::take(&mut *lock(&self.queue))
+        std::iter::from_fn(|| lock(&self.queue).pop_front())
+    }
+
+    /// JavaScript comes again if something is left.
+    pub fn later(&self) {
+        if !lock(&self.queue).is_empty() {
+            self.wake();
+        }
     }
 
     /// `paused` until JavaScript says that it reads. The slot is free again once JavaScript lets go of the stream.
