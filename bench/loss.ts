@@ -43,8 +43,10 @@ async function main(options: Options): Promise<void> {
   const contenders = selectHttp3Contenders(options.contenders.length > 0 ? options.contenders : defaults);
   const { sluice = "", node = "" } = versions(go);
   const about = { sluice, node, quinn: crate("quinn"), h3: crate("h3"), go, "quic-go": goModule(quicGo) };
-  const network = `TLS 1.3; ${loss * 100} % of the packets lost and the others ${delayMs} ms late, in each direction`;
-  const notes = notesOf(machine, about, date, client, network);
+  const notes = [
+    ...notesOf(machine, about, date, client, "TLS 1.3"),
+    `The link loses ${loss * 100} % of the packets and holds the others up for ${delayMs} ms, in each direction.`,
+  ];
   process.stdout.write(`${notes.join("\n")}\n\n`);
 
   const names = contenders.map(({ name }) => name);
