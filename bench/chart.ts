@@ -19,13 +19,15 @@ export interface Chart {
   /** Machine, versions, date. */
   readonly notes: readonly string[];
   readonly panels: readonly Panel[];
+  /** Room for the values behind the bars. */
+  readonly valueWidth?: number;
 }
 
 const panelWidth = 440;
 const columns = 2;
 const margin = 24;
 const labelWidth = 160;
-const valueWidth = 80;
+const usualValueWidth = 80;
 const barHeight = 16;
 const barStep = 22;
 const panelHead = 44;
@@ -36,14 +38,14 @@ const noteStep = 16;
  * Draws small bar charts beside each other, each with a scale of its own from 0.
  * The text is the reader's own colour of text, light or dark.
  */
-export function drawChart({ title, notes, panels }: Chart): string {
+export function drawChart({ title, notes, panels, valueWidth = usualValueWidth }: Chart): string {
   const rows: (readonly Panel[])[] = [];
   for (let i = 0; i < panels.length; i += columns) rows.push(panels.slice(i, i + columns));
   const parts: string[] = [];
   let y = chartHead;
   for (const row of rows) {
     row.forEach((panel, column) => {
-      parts.push(drawPanel(panel, margin + column * (panelWidth + margin), y));
+      parts.push(drawPanel(panel, margin + column * (panelWidth + margin), y, valueWidth));
     });
     y += panelHead + Math.max(...row.map(({ bars }) => bars.length)) * barStep + margin / 2;
   }
@@ -78,7 +80,7 @@ ${parts.join("\n")}
 `;
 }
 
-function drawPanel({ title, unit, bars }: Panel, x: number, y: number): string {
+function drawPanel({ title, unit, bars }: Panel, x: number, y: number, valueWidth: number): string {
   const most = Math.max(...bars.map(({ value }) => value));
   const room = panelWidth - labelWidth - valueWidth;
   const lines = bars.map((bar, i) => {

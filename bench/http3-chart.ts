@@ -13,17 +13,18 @@ export function http3Chart(
   return {
     title: "HTTP/3 and HTTP/2 over TLS, one client in front of each server",
     notes: [...notes, "Behind each figure: cores of the server + cores of the client, of the machine's."],
+    valueWidth: 110,
     panels: measured.map(([what, summary]) => panel(what, summary, titlesOf)),
   };
 }
 
 function panel(what: Http3Case, summary: CaseSummary, titlesOf: ReadonlyMap<string, string>): Panel {
   const large = what.size >= sizes["64KiB"];
-  const value = (figures: Figures): number => (large ? figures.megabytesPerSecond : figures.messagesPerSecond);
+  const value = (figures: Figures): number => (large ? figures.megabytesPerSecond : figures.messagesPerSecond / 1000);
   const [first] = Object.keys(summary.figures);
   return {
     title: `${what.shape}, ${sizeName(what.size).replace(/^(\d+)/, "$1 ")}, ${count(what.streams)} ${what.streams === 1 ? "stream" : "streams"}`,
-    unit: large ? "MB/s" : "messages/s",
+    unit: large ? "MB/s" : "1,000 messages/s",
     bars: Object.entries(summary.figures).map(([name, figures]) => ({
       label: titlesOf.get(name) ?? name,
       value: value(figures),
