@@ -8,6 +8,7 @@ import { createCertificateInterceptor } from "./certificate-errors.ts";
 import { createStreamingClient } from "./streaming-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
+import { defaultReadMaxBytes } from "./node-http3-transport.ts";
 import { createNodeTransport } from "./node-transport.ts";
 import { createStreamOpener } from "./open-stream.ts";
 import type { OpenStream } from "./open-stream.ts";
@@ -21,6 +22,8 @@ export { dataErrorOf, describeError } from "./errors.ts";
 export type { DataExchange, ExchangeEvent, ExchangeOptions } from "./exchange.ts";
 export type { ReadOptions } from "./read.ts";
 export type { ReadFrom, ReadRecord, RecordInit } from "./records.ts";
+export { createHttp3Transport } from "./node-http3-transport.ts";
+export type { Http3Transport, Http3TransportOptions } from "./node-http3-transport.ts";
 export { StreamDeniedError } from "./open-stream.ts";
 export type { OpenStream, OpenStreamOptions, OpenedStream } from "./open-stream.ts";
 export { isBroken } from "./retry.ts";
@@ -62,8 +65,6 @@ export interface SluiceClient {
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
-
-const defaultReadMaxBytes = 16 * 1024 * 1024;
 
 export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
   const { token, protocol = "connect", httpVersion = "2", timeoutMs, ca, cert, key, retry } = options;
