@@ -8,6 +8,7 @@ import { MessageReader } from "../wire/message-reader.ts";
 import { MessageWriter } from "../wire/message-writer.ts";
 import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
+import { internalUnlessKnown } from "./internal-error.ts";
 import { invoke } from "./invoke.ts";
 import { allocateUncleared, turns } from "../wire/node-platform.ts";
 import type { EnvelopedRoute } from "./routes.ts";
@@ -117,7 +118,7 @@ export async function serveEnveloped(
   let messages: AsyncIterator<unknown> | undefined;
   const finish = (reason?: unknown): void => {
     if (writer.closed) return;
-    const error = reason === undefined ? undefined : toConnectError(reason);
+    const error = reason === undefined ? undefined : internalUnlessKnown(reason);
     if (error !== undefined) call.error ??= error;
     const { envelope, trailer } = protocol.end(context.responseTrailer, error);
     sendHead();
@@ -174,12 +175,6 @@ export async function serveEnveloped(
 /** Only responses have an end of their own. */
 function refuseEnd(): never {
   throw new ConnectError("unexpected end flag", Code.InvalidArgument);
-}
-
-function toConnectError(reason: unknown): ConnectError {
-  return reason instanceof ConnectError
-    ? reason
-    : new ConnectError("internal error", Code.Internal, undefined, undefined, reason);
 }
 
 /** What the handler gets. Connect makes it with two more signals and copies of the headers, which nobody needs here. */

@@ -11,6 +11,7 @@ import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { allocateUncleared } from "../wire/node-platform.ts";
+import { internalUnlessKnown } from "./internal-error.ts";
 import { collectRoutes } from "./routes.ts";
 import type { Route } from "./routes.ts";
 import { serveEnveloped } from "./enveloped-call.ts";
@@ -267,12 +268,6 @@ const countUnary: Interceptor = (next) => async (req) => {
   call.messagesOut = 1;
   return response;
 };
-
-function internalUnlessKnown(error: unknown): ConnectError {
-  return error instanceof ConnectError
-    ? error
-    : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
-}
 
 function protocolOf(contentType: string | null): Call["protocol"] {
   if (contentType?.startsWith("application/grpc-web") === true) return "grpc-web";

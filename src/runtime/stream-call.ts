@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ContextValues } from "@connectrpc/connect";
 import { codeToHttpStatus } from "@connectrpc/connect/protocol-connect";
-import { onAbort, reasonOf } from "../async/signals.ts";
+import { reasonOf } from "../async/signals.ts";
 import { DuplexStream } from "../wire/duplex-stream.ts";
 import type { BidirectionalStream } from "../wire/duplex-stream.ts";
 import type { ActiveCall } from "./active-call.ts";
@@ -126,7 +126,7 @@ export async function serveStream(
   exchange.onClose((complete) => {
     if (!complete) duplex?.onBroken(call.error ?? new ConnectError("the client went away", Code.Canceled));
   });
-  const leave = onAbort(call.signal, (reason) => {
+  call.onAbort((reason) => {
     if (call.closed) return;
     duplex?.stopReceiving(reason);
     // The handler hears of it first, and may have an answer.
@@ -134,7 +134,6 @@ export async function serveStream(
       if (!state.decided) fail(reason);
     });
   });
-  call.onClose(leave);
 
   try {
     if (!methods.includes(exchange.method)) {
