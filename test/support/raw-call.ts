@@ -124,13 +124,16 @@ async function converse(
   const chunks: Buffer[] = [];
   let received = 0;
   const state = { over: false };
+  // Node ends the sink itself when the server stops the request. A write after that would be an error, which also
+  // ends the reading of the answer.
+  const unwanted = (): boolean => state.over || sink.destroyed || sink.writableEnded;
   const sending = (async () => {
     for (const part of call.body) {
-      if (state.over || sink.destroyed) return;
+      if (unwanted()) return;
       if (typeof part === "number") for (let i = 0; i < part; i++) await turn();
       else sink.write(part);
     }
-    if (!state.over) sink.end();
+    if (!unwanted()) sink.end();
   })();
   if (call.resetAfter === 0) {
     await sending;
