@@ -44,16 +44,24 @@ export const contenders: readonly Contender[] = [
   },
 ];
 
-/** Those that are named, or every one that is not optional; in their usual order, as the first is compared. */
+/** Those that are named, in their usual order, as the first is compared; or all, where none is named. */
+export function namedIn<T extends { readonly name: string }>(
+  all: readonly T[],
+  names: readonly string[],
+): readonly T[] {
+  const known = all.map(({ name }) => name);
+  for (const name of names) {
+    if (!known.includes(name)) throw new Error(`--contenders ${name}: there are ${known.join(", ")}`);
+  }
+  return all.filter(({ name }) => names.length === 0 || names.includes(name));
+}
+
+/** Those that are named, or every one that is not optional. */
 export function selectContenders(
   names: readonly string[],
   hasGo: boolean,
 ): { chosen: readonly Contender[]; missing: readonly Contender[] } {
-  const known = contenders.map(({ name }) => name);
-  for (const name of names) {
-    if (!known.includes(name)) throw new Error(`--contenders ${name}: there are ${known.join(", ")}`);
-  }
-  const wanted = contenders.filter((c) => (names.length === 0 ? c.optional !== true : names.includes(c.name)));
+  const wanted = namedIn(contenders, names).filter(({ optional }) => names.length > 0 || optional !== true);
   return {
     chosen: wanted.filter(({ needsGo }) => hasGo || !needsGo),
     missing: wanted.filter(({ needsGo }) => needsGo && !hasGo),

@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { buildDir } from "./contenders.ts";
+import { buildDir, namedIn } from "./contenders.ts";
 import type { DataCase } from "./data-cases.ts";
 import { startProgram, startServer } from "./server-process.ts";
 import type { ServerProcess } from "./server-process.ts";
@@ -20,7 +20,7 @@ export interface DataContender {
 
 const sluiceMain = join(import.meta.dirname, "../bin/sluice.js");
 
-export const dataContenders: readonly DataContender[] = [
+const dataContenders: readonly DataContender[] = [
   {
     name: "sluice",
     title: "Sluice",
@@ -45,6 +45,10 @@ export const dataContenders: readonly DataContender[] = [
     takesPart: ({ shape }) => shape !== "replay",
   },
 ];
+
+export function selectDataContenders(names: readonly string[], hasNats: boolean): readonly DataContender[] {
+  return namedIn(dataContenders, names).filter(({ name }) => name !== "nats" || hasNats);
+}
 
 /** A directory on the disk of the checkout, as the system's temporary one may be in memory. */
 export async function makeDataDir(): Promise<{ dir: string; remove: () => Promise<void> }> {

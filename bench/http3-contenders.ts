@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import type { CertificateFiles } from "./certificates.ts";
-import { buildDir } from "./contenders.ts";
+import { buildDir, namedIn } from "./contenders.ts";
 
 /** A server of BenchService over TLS. */
 export interface Http3Contender {
@@ -32,17 +32,14 @@ function quicGo(...options: string[]): Pick<Http3Contender, "http3" | "command">
 }
 
 /** The one that the others are compared with stands first. */
-export const http3Contenders: readonly Http3Contender[] = [
+const http3Contenders: readonly Http3Contender[] = [
   { name: "sluice", title: "Sluice, HTTP/3", ...sluice(true) },
   { name: "quic-go", title: "connect-go on quic-go", ...quicGo() },
   { name: "quic-go-raw", title: "quic-go alone", ...quicGo("-raw") },
   { name: "sluice-http2", title: "Sluice, HTTP/2", ...sluice(false) },
 ];
 
+/** Those that are named, or all. */
 export function selectHttp3Contenders(names: readonly string[]): readonly Http3Contender[] {
-  const known = http3Contenders.map(({ name }) => name);
-  for (const name of names) {
-    if (!known.includes(name)) throw new Error(`--contenders ${name}: there are ${known.join(", ")}`);
-  }
-  return http3Contenders.filter(({ name }) => names.length === 0 || names.includes(name));
+  return namedIn(http3Contenders, names);
 }

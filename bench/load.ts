@@ -1,23 +1,9 @@
-import { execFile } from "node:child_process";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import type { Case, Shape } from "./cases.ts";
 import { buildDir } from "./contenders.ts";
+import { runLoadProgram } from "./load-program.ts";
+import type { Measurement } from "./load-program.ts";
 import type { ServerProcess } from "./server-process.ts";
-
-/** What the load client prints. Times are seconds, sizes bytes. */
-export interface Measurement {
-  readonly messages: number;
-  readonly bytes: number;
-  readonly seconds: number;
-  readonly serverCpuSeconds: number;
-  readonly clientCpuSeconds: number;
-  readonly peakMemoryBytes: number;
-  readonly p50Seconds?: number;
-  readonly p99Seconds?: number;
-  /** Whether everything that was sent was seen to arrive before the end. */
-  readonly drained: boolean;
-}
 
 /** The load client's program. */
 export type LoadClient = "go" | "node";
@@ -52,8 +38,6 @@ const programs = {
   node: [process.execPath, join(import.meta.dirname, "node-client/main.ts")],
 } as const satisfies Record<LoadClient, readonly [string, ...string[]]>;
 
-const run = promisify(execFile);
-
 /** Puts a server under load, and measures it. */
 export async function runLoad(
   server: ServerProcess,
@@ -74,16 +58,8 @@ export async function runLoad(
     drain: `${options.drain}s`,
     ...(token === undefined ? {} : { token }),
   };
-  const [program, ...first] = programs[options.client];
-  const { stdout } = await run(
-    program,
-    [...first, ...Object.entries(args).map(([name, value]) => `--${name}=${value}`)],
-    {
-      env: { ...process.env, GOMAXPROCS: String(options.procs) },
-      timeout: (options.warmup + options.seconds + options.drain + 90) * 1000,
-    },
-  );
-  return JSON.parse(stdout) as Measurement;
+  const timeout = options.warmup + options.seconds + options.drain + 90;
+  return runLoadProgram(programs[options.client], args, { procs: options.procs, timeout });
 }
 
 function batchOf(shape: Shape, { stream, turns }: Batches): number {

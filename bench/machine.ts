@@ -78,7 +78,7 @@ export function notesOf(
   versions: Readonly<Record<string, string>>,
   date: string,
   client: string,
-  network = "loopback, h2c",
+  network: string,
 ): string[] {
   const all = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
   const memory = Math.round(machine.memoryBytes / 2 ** 30);

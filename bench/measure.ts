@@ -1,4 +1,4 @@
-import type { Measurement } from "./load.ts";
+import type { Measurement } from "./load-program.ts";
 import type { ServerProcess } from "./server-process.ts";
 import { rotated } from "./statistics.ts";
 

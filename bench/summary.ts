@@ -1,5 +1,5 @@
 import type { CaseResult } from "./measure.ts";
-import type { Measurement } from "./load.ts";
+import type { Measurement } from "./load-program.ts";
 import { median, medianRatio } from "./statistics.ts";
 import type { Figure, Target } from "./targets.ts";
 

@@ -1,8 +1,7 @@
-import { execFile } from "node:child_process";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { buildDir } from "./contenders.ts";
-import type { Measurement } from "./load.ts";
+import { runLoadProgram } from "./load-program.ts";
+import type { Measurement } from "./load-program.ts";
 import type { ServerProcess } from "./server-process.ts";
 
 export interface TlsLoad {
@@ -24,7 +23,8 @@ export interface TlsLoad {
   readonly procs: number;
 }
 
-const run = promisify(execFile);
+/** What makes the load. */
+export const tlsClient = "quic-go's http3.Transport, net/http for HTTP/2";
 
 /**
  * Puts a server under load, and measures it. One program in Go speaks HTTP/3, with quic-go, and HTTP/2 over TLS, with
@@ -45,14 +45,6 @@ export async function runTlsLoad(
     duration: `${seconds}s`,
     drain: `${drain}s`,
   };
-  const [program, ...first] = [...within, join(buildDir, "load")];
-  const { stdout } = await run(
-    program,
-    [...first, ...Object.entries(args).map(([name, value]) => `--${name}=${value}`)],
-    {
-      env: { ...process.env, GOMAXPROCS: String(procs) },
-      timeout: (warmup + seconds + drain + 90) * 1000,
-    },
-  );
-  return JSON.parse(stdout) as Measurement;
+  const [first, ...rest] = [...within, join(buildDir, "load")];
+  return runLoadProgram([first, ...rest], args, { procs, timeout: warmup + seconds + drain + 90 });
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { drawChart } from "../../bench/chart.ts";
-import type { Measurement } from "../../bench/load.ts";
+import type { Measurement } from "../../bench/load-program.ts";
 import type { CaseResult } from "../../bench/measure.ts";
 import { figuresTable, ratiosTable } from "../../bench/report.ts";
 import { summarize } from "../../bench/summary.ts";
