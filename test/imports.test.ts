@@ -23,7 +23,7 @@ const allowed: Record<string, readonly string[]> = {
   wire: [],
   runtime: ["async", "wire"],
   listen: ["errors.ts", "async"],
-  http3: ["errors.ts", "async", "wire", "runtime/exchange.ts"],
+  http3: ["errors.ts", "async", "wire", "runtime/exchange.ts", "listen/connection-age.ts"],
   observe: ["config.ts", "runtime"],
   client: ["async", "wire", "http3"],
   cli: ["client", "async", "config.ts", "errors.ts", "compose.ts", "observe", "listen/dev-certificate.ts"],

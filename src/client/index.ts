@@ -8,7 +8,6 @@ import { createCertificateInterceptor } from "./certificate-errors.ts";
 import { createStreamingClient } from "./streaming-client.ts";
 import { createDataClient } from "./data-client.ts";
 import type { DataClient } from "./data-client.ts";
-import { defaultReadMaxBytes } from "./node-http3-transport.ts";
 import { createNodeTransport } from "./node-transport.ts";
 import { createStreamOpener } from "./open-stream.ts";
 import type { OpenStream } from "./open-stream.ts";
@@ -67,13 +66,12 @@ export interface SluiceClient {
 }
 
 export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
-  const { token, protocol = "connect", httpVersion = "2", timeoutMs, ca, cert, key, retry } = options;
+  const { token, protocol = "connect", httpVersion = "2", timeoutMs, readMaxBytes, ca, cert, key, retry } = options;
   const closing = linkSignals();
   const { transport, open, close } = createNodeTransport({
     url: options.url,
     protocol,
     httpVersion,
-    readMaxBytes: options.readMaxBytes ?? defaultReadMaxBytes,
     interceptors: [
       ...(options.interceptors ?? []),
       createCertificateInterceptor(options.url),
@@ -81,6 +79,7 @@ export function createSluiceClient(options: SluiceClientOptions): SluiceClient {
       ...(token === undefined ? [] : [createTokenInterceptor(token)]),
     ],
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(readMaxBytes === undefined ? {} : { readMaxBytes }),
     ...(ca === undefined ? {} : { ca }),
     ...(cert === undefined ? {} : { cert }),
     ...(key === undefined ? {} : { key }),

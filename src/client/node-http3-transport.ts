@@ -7,7 +7,7 @@ import type { TokenSource } from "./token-interceptor.ts";
 
 export interface Http3TransportOptions extends Omit<
   NodeTransportOptions,
-  "url" | "protocol" | "httpVersion" | "interceptors" | "readMaxBytes"
+  "url" | "protocol" | "httpVersion" | "interceptors"
 > {
   /** Such as `https://localhost:8443`; the port is UDP's. */
   readonly baseUrl: string;
@@ -16,8 +16,6 @@ export interface Http3TransportOptions extends Omit<
   /** Default "connect". */
   readonly protocol?: NodeTransportOptions["protocol"];
   readonly interceptors?: readonly Interceptor[];
-  /** Largest message that is read, in bytes. Default 16 MiB. */
-  readonly readMaxBytes?: number;
 }
 
 /** Connections are made for the first call, and replaced when they are lost. */
@@ -25,8 +23,6 @@ export interface Http3Transport extends Transport {
   /** Ends every call and the connection. */
   close(this: void): void;
 }
-
-export const defaultReadMaxBytes = 16 * 1024 * 1024;
 
 /**
  * A transport over HTTP/3, in all shapes, for stubs of your own:
@@ -37,13 +33,12 @@ export const defaultReadMaxBytes = 16 * 1024 * 1024;
  * another host's, and if there is no engine for this machine.
  */
 export function createHttp3Transport(options: Http3TransportOptions): Http3Transport {
-  const { baseUrl, token, protocol = "connect", interceptors = [], readMaxBytes, ...rest } = options;
+  const { baseUrl, token, protocol = "connect", interceptors = [], ...rest } = options;
   const { transport, close } = createNodeTransport({
     ...rest,
     url: baseUrl,
     httpVersion: "3",
     protocol,
-    readMaxBytes: readMaxBytes ?? defaultReadMaxBytes,
     interceptors: [
       ...interceptors,
       createCertificateInterceptor(baseUrl),

@@ -34,8 +34,8 @@ export interface NodeTransportOptions extends WireOptions {
   readonly httpVersion: "1.1" | "2" | "3";
   readonly timeoutMs?: number;
   readonly interceptors: Interceptor[];
-  /** Largest message that is read, in bytes. */
-  readonly readMaxBytes: number;
+  /** Largest message that is read, in bytes. Default 16 MiB. */
+  readonly readMaxBytes?: number;
   /** What a server may send ahead on one stream of HTTP/2 or HTTP/3, in bytes. Default 1 MiB. */
   readonly streamWindow?: number;
   /** What a server may send ahead on one such connection, in bytes. Default 16 MiB. */
@@ -58,13 +58,14 @@ export function createNodeTransport(options: NodeTransportOptions): {
   open: OpenExchange;
   close: () => void;
 } {
-  const { url, ca, cert, key, protocol, httpVersion, timeoutMs, ...wire } = options;
+  const { url, ca, cert, key, protocol, httpVersion, timeoutMs, readMaxBytes = 16 * MiB, ...wire } = options;
   const tls = { ...pem("ca", ca), ...pem("cert", cert), ...pem("key", key) };
   const common = {
     baseUrl: url,
     // A server that compresses streams moves a fraction of the messages: see README.
     acceptCompression: [],
     ...wire,
+    readMaxBytes,
     ...(timeoutMs === undefined ? {} : { defaultTimeoutMs: timeoutMs }),
   };
   const { ofConnect, open, close } =
@@ -82,7 +83,7 @@ export function createNodeTransport(options: NodeTransportOptions): {
     acceptCompression: common.acceptCompression,
     sendCompression: options.sendCompression ?? null,
     compressMinBytes: options.compressMinBytes ?? KiB,
-    readMaxBytes: options.readMaxBytes,
+    readMaxBytes,
     streamBufferBytes: options.streamBufferBytes ?? 256 * KiB,
     defaultTimeoutMs: timeoutMs,
     open,
@@ -95,7 +96,7 @@ export function createNodeTransport(options: NodeTransportOptions): {
 
 type Tls = Partial<Record<"ca" | "cert" | "key", string | Buffer>>;
 type Common = Omit<ConnectTransportOptions, "httpVersion" | "nodeOptions"> &
-  Required<Pick<ConnectTransportOptions, "acceptCompression">>;
+  Required<Pick<ConnectTransportOptions, "acceptCompression" | "readMaxBytes">>;
 
 /** What carries calls: Connect's own transport for unary ones, and exchanges for streams. */
 interface Carrier {
@@ -155,7 +156,6 @@ function overHttp3(options: NodeTransportOptions, tls: Tls, common: Common): Car
       useBinaryFormat: options.useBinaryFormat ?? true,
       sendCompression: options.sendCompression ?? null,
       compressMinBytes: options.compressMinBytes ?? KiB,
-      readMaxBytes: options.readMaxBytes,
       writeMaxBytes: 0xffffffff,
     }),
     open,

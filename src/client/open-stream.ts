@@ -1,5 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { linkSignals, onAbort } from "../async/signals.ts";
+import { maxTimerMs } from "../async/timers.ts";
 import { DuplexStream } from "../wire/duplex-stream.ts";
 import type { BidirectionalStream } from "../wire/duplex-stream.ts";
 import { explainCertificate } from "./certificate-errors.ts";
@@ -70,9 +71,6 @@ const streamBufferBytes = 256 * 1024;
 
 /** Bytes of a reason that are read. */
 const maxReasonBytes = 8 * 1024;
-
-/** The longest delay that a timer takes, in milliseconds. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /** Takes streams over, on whatever carries an HTTP exchange. */
 export function createStreamOpener({ url, open, token, timeoutMs, closing }: StreamOpenerOptions): OpenStream {

@@ -12,6 +12,7 @@ import type { Interceptor, StreamRequest, StreamResponse, Transport } from "@con
 import { createMethodSerializationLookup, createMethodUrl } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { linkSignals, onAbort, reasonOf } from "../async/signals.ts";
+import { maxTimerMs } from "../async/timers.ts";
 import type { ByteSink } from "../wire/byte-sink.ts";
 import { compileDecoder } from "../wire/message-decoder.ts";
 import { compileEncoder } from "../wire/message-encoder.ts";
@@ -48,9 +49,6 @@ export interface StreamTransportOptions {
 }
 
 const writeMaxBytes = 0xffffffff;
-
-/** The longest delay that a timer takes, in milliseconds (2^31 - 1). */
-const maxTimerMs = 2_147_483_647;
 
 type Method = DescMethodStreaming;
 type Next = (req: StreamRequest) => Promise<StreamResponse>;

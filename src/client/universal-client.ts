@@ -1,10 +1,8 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { UniversalClientFn, UniversalClientResponse } from "@connectrpc/connect/protocol";
 import { onAbort } from "../async/signals.ts";
+import { ChunkQueue } from "../wire/chunk-queue.ts";
 import type { ClientExchange, OpenExchange } from "./client-exchange.ts";
-
-/** Bytes of a response that wait for their reader before the server is asked to pause. */
-const maxQueuedBytes = 64 * 1024;
 
 /** What Connect's own transports send unary calls with, over whatever carries an HTTP exchange. */
 export function createUniversalClient(open: OpenExchange): UniversalClientFn {
@@ -30,13 +28,13 @@ async function send(body: AsyncIterable<Uint8Array>, exchange: ClientExchange, r
 class Response {
   readonly #head = Promise.withResolvers<UniversalClientResponse>();
   readonly #trailer = new Headers();
-  #chunks: Uint8Array[] = [];
-  #queued = 0;
-  #complete = false;
-  #failure: ConnectError | undefined;
+  readonly #chunks = new ChunkQueue({
+    pause: () => this.#exchange?.pause(),
+    resume: () => this.#exchange?.resume(),
+  });
+  #over = false;
   #exchange: ClientExchange | undefined;
   #unlink = (): void => undefined;
-  #wake = (): void => undefined;
   #drained = (): void => undefined;
 
   constructor() {
@@ -49,7 +47,7 @@ class Response {
   }
 
   get over(): boolean {
-    return this.#complete || this.#failure !== undefined;
+    return this.#over;
   }
 
   begin(exchange: ClientExchange, signal: AbortSignal | undefined): void {
@@ -79,20 +77,17 @@ class Response {
 
   onChunk(chunk: Uint8Array): void {
     this.#chunks.push(chunk);
-    this.#queued += chunk.byteLength;
-    if (this.#queued > maxQueuedBytes) this.#exchange?.pause();
-    this.#wake();
   }
 
   onEnd(trailer: Headers): void {
     for (const [name, value] of trailer) this.#trailer.append(name, value);
-    this.#complete = true;
+    this.#chunks.end();
     this.#end();
   }
 
   onError(error: ConnectError): void {
     if (this.over) return;
-    this.#failure = error;
+    this.#chunks.fail(error);
     this.#head.reject(error);
     this.#end();
   }
@@ -102,28 +97,14 @@ class Response {
   }
 
   #end(): void {
+    this.#over = true;
     this.#unlink();
-    this.#wake();
     this.#drained();
   }
 
   async *#body(): AsyncGenerator<Uint8Array> {
     try {
-      for (;;) {
-        if (this.#chunks.length > 0) {
-          const taken = this.#chunks;
-          this.#chunks = [];
-          if (this.#queued > maxQueuedBytes) this.#exchange?.resume();
-          this.#queued = 0;
-          yield* taken;
-        } else if (this.#failure !== undefined) {
-          throw this.#failure;
-        } else if (this.#complete) {
-          return;
-        } else {
-          await new Promise<void>((resolve) => (this.#wake = resolve));
-        }
-      }
+      yield* this.#chunks.read();
     } finally {
       if (!this.over) this.#exchange?.reset("canceled");
     }

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { maxTimerMs } from "../async/timers.ts";
 import { DomainError } from "../errors.ts";
 import { eventKinds } from "./native.ts";
 import type { NativeBinding, NativeCounters, NativeEngine, NativeEvent } from "./native.ts";
@@ -68,9 +69,6 @@ export type ExchangeStream = Pick<
   "listen" | "sendHead" | "write" | "finish" | "reset" | "stopReading" | "pause" | "resume" | "release"
 >;
 
-/** The longest interval that a timer takes, in milliseconds. */
-const longestMs = 2 ** 31 - 1;
-
 /** QUIC and HTTP/3 of one server or one client. What they do comes back in events, all that there are at once. */
 export class Http3Engine {
   readonly native: NativeEngine;
@@ -94,7 +92,7 @@ export class Http3Engine {
 
   /** Keeps the process alive until `release` has been called as often: the engine by itself does not. */
   hold(): void {
-    if (this.#holds++ === 0) this.#holding = setInterval(() => undefined, longestMs);
+    if (this.#holds++ === 0) this.#holding = setInterval(() => undefined, maxTimerMs);
   }
 
   release(): void {

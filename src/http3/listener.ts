@@ -1,8 +1,9 @@
 import { Code } from "@connectrpc/connect";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import { jittered } from "../async/jitter.ts";
 import { DomainError } from "../errors.ts";
+import { followAge } from "../listen/connection-age.ts";
+import type { ConnectionAgeOptions } from "../listen/connection-age.ts";
 import type { HttpExchange } from "../runtime/exchange.ts";
 import { Http3Engine, h3Codes } from "./engine.ts";
 import { Http3Exchange } from "./http3-exchange.ts";
@@ -18,7 +19,7 @@ export interface Http3Identity {
   readonly clientCa?: string | Buffer;
 }
 
-export interface Http3ListenOptions {
+export interface Http3ListenOptions extends ConnectionAgeOptions {
   readonly host: string;
   /** UDP; 0 takes a free one. */
   readonly port: number;
@@ -33,8 +34,6 @@ export interface Http3ListenOptions {
   readonly headerTimeout: number;
   readonly keepaliveInterval: number;
   readonly keepaliveTimeout: number;
-  readonly maxConnectionAge: number;
-  readonly maxConnectionAgeGrace: number;
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (connection: object) => void;
   /** Sessions of WebTransport are served with it. */
@@ -54,11 +53,9 @@ export interface Http3Listener {
   close(): Promise<void>;
 }
 
-/** How long ended calls may take to tell their clients before their connection is closed, in milliseconds. */
-const farewellMs = 1000;
-
 interface Open extends Http3Connection {
-  timer: NodeJS.Timeout;
+  /** To be called when it has closed. */
+  readonly closed: () => void;
 }
 
 /** Listens for HTTP/3. Fails with "config" if the address, the certificate or the engine cannot be used. */
@@ -77,10 +74,25 @@ export async function listenHttp3(
         });
   const engine = new Http3Engine({
     onConnectionOpened(id, peer) {
-      open.set(id, { peer, timer: later(jittered(options.maxConnectionAge), () => retire(id)) });
+      const connection: Open = {
+        peer,
+        closed: followAge(options, {
+          retire() {
+            engine.native.goaway(id);
+            sessions?.drain(connection);
+          },
+          endCalls() {
+            options.onAged?.(connection);
+          },
+          close() {
+            engine.native.closeConnection(id);
+          },
+        }),
+      };
+      open.set(id, connection);
     },
     onConnectionClosed(id) {
-      clearTimeout(open.get(id)?.timer);
+      open.get(id)?.closed();
       open.delete(id);
     },
     onRequest(stream, head) {
@@ -99,20 +111,6 @@ export async function listenHttp3(
       sessions?.datagrams(session, datagrams);
     },
   });
-
-  /** The connection has reached its age: it takes no more calls, and after the grace it is closed. */
-  function retire(id: number): void {
-    const connection = open.get(id);
-    if (connection === undefined) return;
-    engine.native.goaway(id);
-    sessions?.drain(connection);
-    connection.timer = later(options.maxConnectionAgeGrace, () => {
-      options.onAged?.(connection);
-      connection.timer = later(farewellMs, () => {
-        engine.native.closeConnection(id);
-      });
-    });
-  }
 
   const hosts = await addressesOf(options.host);
   const port = bind(engine, hosts, options);
@@ -139,15 +137,11 @@ export async function listenHttp3(
     close() {
       sessions?.close(Code.Unavailable, "the server is closed");
       return (closing ??= engine.native.close().then(() => {
-        for (const { timer } of open.values()) clearTimeout(timer);
+        for (const { closed } of open.values()) closed();
         engine.release();
       }));
     },
   };
-}
-
-function later(ms: number, run: () => void): NodeJS.Timeout {
-  return setTimeout(run, Math.min(ms, 2 ** 31 - 1)).unref();
 }
 
 /** "localhost" stands for both families, because clients try either first. */

@@ -2,22 +2,17 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { constants } from "node:http2";
 import type { ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
-import { jittered } from "../async/jitter.ts";
+import { followAge } from "./connection-age.ts";
+import type { ConnectionAgeOptions } from "./connection-age.ts";
 import { keepAlive } from "./keepalive.ts";
 import type { KeepaliveOptions } from "./keepalive.ts";
 
-export interface ConnectionOptions extends KeepaliveOptions {
+export interface ConnectionOptions extends KeepaliveOptions, ConnectionAgeOptions {
   /** Connections at once; one more is closed. */
   readonly maxConnections: number;
-  /** Milliseconds, as all that follow. */
-  readonly maxConnectionAge: number;
-  readonly maxConnectionAgeGrace: number;
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (owner: object) => void;
 }
-
-/** How long ended calls may take to tell their clients before their connection is closed, in milliseconds. */
-const farewellMs = 1000;
 
 /** The open connections of a listener: their number, age and end. */
 export class Connections {
@@ -55,14 +50,23 @@ export class Connections {
   manage(socket: Socket): void {
     if (socket.destroyed) return;
     this.#carriers.add(socket);
-    const timer = setTimeout(
-      () => {
-        this.#retire(socket);
+    let session: ServerHttp2Session | undefined;
+    const closed = followAge(this.#options, {
+      retire: () => {
+        session = this.#sessions.get(peerOf(socket));
+        if (session === undefined) this.#retire(socket);
+        else goAway(session);
       },
-      Math.min(jittered(this.#options.maxConnectionAge), 2 ** 31 - 1),
-    ).unref();
+      endCalls: () => {
+        this.#options.onAged?.(session ?? socket);
+      },
+      close() {
+        session?.destroy();
+        socket.destroy();
+      },
+    });
     socket.once("close", () => {
-      clearTimeout(timer);
+      closed();
       this.#carriers.delete(socket);
     });
   }
@@ -99,28 +103,10 @@ export class Connections {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** The connection has reached its age: it takes no more calls, and after the grace it is closed. */
+  /** An HTTP/1.1 connection takes no more calls. */
   #retire(socket: Socket): void {
-    const session = this.#sessions.get(peerOf(socket));
-    if (session !== undefined) {
-      goAway(session);
-    } else {
-      this.#aged.add(socket);
-      if ((this.#busy.get(socket) ?? 0) === 0) socket.end();
-    }
-    const grace = setTimeout(() => {
-      this.#options.onAged?.(session ?? socket);
-      const farewell = setTimeout(() => {
-        session?.destroy();
-        socket.destroy();
-      }, farewellMs).unref();
-      socket.once("close", () => {
-        clearTimeout(farewell);
-      });
-    }, this.#options.maxConnectionAgeGrace).unref();
-    socket.once("close", () => {
-      clearTimeout(grace);
-    });
+    this.#aged.add(socket);
+    if ((this.#busy.get(socket) ?? 0) === 0) socket.end();
   }
 }
 

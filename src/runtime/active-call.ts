@@ -1,12 +1,10 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { LazyAbort } from "../async/lazy-abort.ts";
+import { maxTimerMs } from "../async/timers.ts";
 import type { Call } from "./call.ts";
 
 /** How long an ended call may take to tell its peer, in milliseconds; then its stream is reset. */
 const farewellMs = 1000;
-
-/** The longest delay that a Node timer takes, in milliseconds (2^31 - 1). */
-export const maxTimerMs = 2_147_483_647;
 
 /** Made once: an error takes longer to make than most of what a small call needs. */
 const isOver = new ConnectError("the call is over", Code.Canceled);

@@ -2,12 +2,10 @@ import type { ContextValues } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import * as connect from "@connectrpc/connect/protocol-connect";
 import * as grpc from "@connectrpc/connect/protocol-grpc";
-import { maxTimerMs } from "./active-call.ts";
+import { maxTimerMs } from "../async/timers.ts";
+import { ChunkQueue } from "../wire/chunk-queue.ts";
 import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
-
-/** Bytes of a body that wait for the handler before the peer is asked to pause. */
-const maxQueuedBytes = 64 * 1024;
 
 /** What a POST may carry (https://www.w3.org/TR/ldp/#header-accept-post). */
 const acceptPost = [
@@ -102,46 +100,23 @@ function drained(exchange: HttpExchange, call: ActiveCall): Promise<void> {
  * call's reason when the call is ended, also while it waits.
  */
 async function* bodyOf(exchange: HttpExchange, call: ActiveCall): AsyncGenerator<Uint8Array> {
-  let chunks: Uint8Array[] = [];
-  let queued = 0;
-  const state: { complete?: boolean; failure?: Error } = {};
-  let wake: (() => void) | undefined;
+  const chunks = new ChunkQueue(exchange);
   const leave = call.onAbort((reason) => {
-    state.failure = reason;
-    wake?.();
+    chunks.fail(reason);
   });
   exchange.receive({
     onChunk(chunk) {
       call.bytesIn += chunk.byteLength;
       call.touch();
       chunks.push(chunk);
-      queued += chunk.byteLength;
-      if (queued > maxQueuedBytes) exchange.pause();
-      wake?.();
     },
     onEnd() {
-      state.complete = true;
-      wake?.();
+      chunks.end();
     },
   });
   try {
-    for (;;) {
-      if (state.failure !== undefined) throw state.failure;
-      if (chunks.length === 0) {
-        if (state.complete === true) return;
-        await new Promise<void>((resolve) => (wake = resolve));
-        continue;
-      }
-      const taken = chunks;
-      chunks = [];
-      if (queued > maxQueuedBytes) exchange.resume();
-      queued = 0;
-      yield* taken;
-    }
+    yield* chunks.read();
   } finally {
     leave();
-    // What still comes is dropped, so that the peer gets to read the answer.
-    chunks = [];
-    exchange.resume();
   }
 }

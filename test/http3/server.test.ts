@@ -1,6 +1,6 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { execFile } from "node:child_process";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:http2";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
@@ -269,9 +269,7 @@ describe("the command line", () => {
 
   it("says what to run where there is no engine", async () => {
     const src = join(dir, "elsewhere/src");
-    await mkdir(src, { recursive: true });
-    await cp(join(import.meta.dirname, "../../src/http3"), join(src, "http3"), { recursive: true });
-    await cp(join(import.meta.dirname, "../../src/errors.ts"), join(src, "errors.ts"));
+    await cp(join(import.meta.dirname, "../../src"), src, { recursive: true });
     await writeFile(join(dir, "elsewhere/package.json"), '{"type":"module"}');
     const script = `import { Http3Engine } from "./http3/engine.ts"; try { new Http3Engine({}) } catch (e) { console.log(e.message) }`;
     const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], { cwd: src });

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { jittered } from "../../src/async/jitter.ts";
+import { jittered } from "../../src/async/timers.ts";
 
 // Each connection's age was a duration of its own, for which Node kept a list of timers until the age was over:
 // 160 bytes for each connection of the last hour. See "sessions" in test/http3/leaks.test.ts.

@@ -1,3 +1,6 @@
+/** The longest time that a timer of JavaScript can wait, in milliseconds: with a longer one, it fires at once. */
+export const maxTimerMs = 2 ** 31 - 1;
+
 /** How much a duration varies: so that what begins together does not end together. */
 const spread = 0.1;
 
