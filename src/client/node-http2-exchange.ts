@@ -8,6 +8,7 @@ import type {
   IncomingHttpHeaders,
   SecureClientSessionOptions,
 } from "node:http2";
+import { releaseStream } from "../wire/node-http2-release.ts";
 import { resetStream } from "../wire/node-http2-reset.ts";
 import { writePieces } from "../wire/node-platform.ts";
 import type { ClientExchange, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
@@ -109,6 +110,7 @@ class Http2Exchange implements ClientExchange {
         over = true;
         receiver.onStopped?.();
       }
+      releaseStream(stream);
     });
   }
 

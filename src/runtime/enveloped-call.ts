@@ -11,6 +11,7 @@ import type { HttpExchange } from "./exchange.ts";
 import { internalUnlessKnown } from "./internal-error.ts";
 import { invoke } from "./invoke.ts";
 import { allocateUncleared, turns } from "../wire/node-platform.ts";
+import { withSignal } from "./lazy-signal.ts";
 import type { EnvelopedRoute } from "./routes.ts";
 import type { EnvelopedProtocol } from "./enveloped-protocols.ts";
 
@@ -185,21 +186,21 @@ function contextOf(
   protocol: EnvelopedProtocol,
   values: ContextValues,
 ): HandlerContext {
-  return {
-    service: method.parent,
-    method,
-    requestMethod: exchange.method,
-    url: exchange.url,
-    protocolName: protocol.name,
-    get signal() {
-      return call.signal;
+  return withSignal(
+    {
+      service: method.parent,
+      method,
+      requestMethod: exchange.method,
+      url: exchange.url,
+      protocolName: protocol.name,
+      timeoutMs: () => call.leftMs,
+      requestHeader: exchange.header,
+      responseHeader: new Headers(),
+      responseTrailer: new Headers(protocol.trailer),
+      values,
     },
-    timeoutMs: () => call.leftMs,
-    requestHeader: exchange.header,
-    responseHeader: new Headers(),
-    responseTrailer: new Headers(protocol.trailer),
-    values,
-  };
+    call,
+  );
 }
 
 /** Interceptors may hand on headers of their own. */

@@ -11,6 +11,8 @@ import type {
   UnaryResponse,
 } from "@connectrpc/connect";
 
+import { withSignal } from "./lazy-signal.ts";
+
 type UnarySpec = Extract<MethodImplSpec, { kind: "unary" }>;
 type StreamingSpec = Exclude<MethodImplSpec, UnarySpec>;
 
@@ -46,7 +48,7 @@ async function invokeUnary(spec: UnarySpec, { context, input, interceptors }: In
     trailer: context.responseTrailer,
     message: create(method.output, await spec.impl(req.message, contextFor(req, context))),
   });
-  const request: UnaryRequest = Object.assign(requestOf(spec, context), { stream: false as const, message, method });
+  const request: UnaryRequest = withSignal({ ...requestOf(spec, context), stream: false, message, method }, context);
   const response = await through(interceptors, innermost)(request);
   return { header: response.header, trailer: response.trailer, message: one(response.message) };
 }
@@ -63,8 +65,8 @@ function invokeStream(spec: StreamingSpec, invocation: Invocation): Promise<Resp
       trailer: context.responseTrailer,
       message: await responses(spec, req.message as AsyncIterable<never>, contextFor(req, context), onStarted),
     }) as StreamResponse;
-  const request = Object.assign(requestOf(spec, context), { stream: true, message: input }) as StreamRequest;
-  return through(interceptors, innermost)(request);
+  const request = withSignal({ ...requestOf(spec, context), stream: true, message: input }, context);
+  return through(interceptors, innermost)(request as StreamRequest);
 }
 
 function through<Req, Res>(interceptors: readonly Interceptor[], innermost: Next<Req, Res>): Next<Req, Res> {
@@ -74,16 +76,13 @@ function through<Req, Res>(interceptors: readonly Interceptor[], innermost: Next
   );
 }
 
-/** What the interceptors get of a call besides its messages. */
+/** What the interceptors get of a call besides its messages and its signal. */
 function requestOf(spec: MethodImplSpec, context: HandlerContext) {
   return {
     service: spec.method.parent,
     method: spec.method,
     requestMethod: context.requestMethod,
     url: context.url,
-    get signal() {
-      return context.signal;
-    },
     header: context.requestHeader,
     contextValues: context.values,
   };
@@ -91,21 +90,21 @@ function requestOf(spec: MethodImplSpec, context: HandlerContext) {
 
 /** What the handler gets, after the interceptors. A signal is made when it is asked for. */
 function contextFor(req: UnaryRequest | StreamRequest, context: HandlerContext): HandlerContext {
-  return {
-    service: req.service,
-    method: context.method,
-    requestMethod: context.requestMethod,
-    url: context.url,
-    protocolName: context.protocolName,
-    get signal() {
-      return req.signal;
+  return withSignal(
+    {
+      service: req.service,
+      method: context.method,
+      requestMethod: context.requestMethod,
+      url: context.url,
+      protocolName: context.protocolName,
+      timeoutMs: context.timeoutMs,
+      requestHeader: req.header,
+      responseHeader: context.responseHeader,
+      responseTrailer: context.responseTrailer,
+      values: req.contextValues,
     },
-    timeoutMs: context.timeoutMs,
-    requestHeader: req.header,
-    responseHeader: context.responseHeader,
-    responseTrailer: context.responseTrailer,
-    values: req.contextValues,
-  };
+    req,
+  );
 }
 
 async function responses(

@@ -1,6 +1,7 @@
 import { constants } from "node:http2";
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
+import { releaseStream } from "../wire/node-http2-release.ts";
 import { resetStream } from "../wire/node-http2-reset.ts";
 import { writePieces } from "../wire/node-platform.ts";
 import type { BodyReceiver, HttpExchange } from "./exchange.ts";
@@ -218,11 +219,7 @@ export class NodeHttp2Exchange implements HttpExchange {
     if (this.#split) this.#endSplit();
     const complete = this.#stream.writableFinished && (this.#received || !this.#split);
     for (const listener of this.#closeListeners) listener(complete);
-    // node:http2 keeps what its streams refer to until the next full collection: let that not be the whole call.
-    this.#header = undefined;
-    this.#receiver = undefined;
-    this.#drained = undefined;
-    this.#closeListeners = [];
+    releaseStream(this.#stream);
   }
 }
 

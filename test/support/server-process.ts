@@ -27,6 +27,8 @@ export interface ServerProcess {
    * collection. Garbage that nobody has collected yet is not held. Needs `inspect`.
    */
   heldMemory(): Promise<number>;
+  /** JavaScript's heap in bytes, with the garbage in it that nobody has collected yet. Needs `inspect`. */
+  usedHeap(): Promise<number>;
   /** What keeps the process's event loop alive, by kind, as Node names them. Needs `inspect`. */
   resources(): Promise<string[]>;
 }
@@ -34,7 +36,7 @@ export interface ServerProcess {
 /** Starts `sluice serve` on a free port; killed, and its temporary data removed, at the end of the test. */
 export async function startServerProcess(
   args: string[] = [],
-  options: { dataDir?: string; inspect?: boolean } = {},
+  options: { dataDir?: string; inspect?: boolean; nodeOptions?: readonly string[] } = {},
 ): Promise<ServerProcess> {
   let dataDir = options.dataDir;
   if (dataDir === undefined) {
@@ -42,7 +44,8 @@ export async function startServerProcess(
     const made = dataDir;
     onTestFinished(() => rm(made, { recursive: true, force: true }));
   }
-  const child = spawn(process.execPath, [main, "serve", "--port", "0", "--data-dir", dataDir, ...args], {
+  const command = [...(options.nodeOptions ?? []), main, "serve", "--port", "0", "--data-dir", dataDir, ...args];
+  const child = spawn(process.execPath, command, {
     stdio: ["ignore", "pipe", "pipe"],
     env: options.inspect === true ? { ...process.env, NODE_OPTIONS: "--inspect=127.0.0.1:0" } : process.env,
   });
@@ -95,6 +98,10 @@ export async function startServerProcess(
       const collect = ["HeapProfiler.collectGarbage", "HeapProfiler.collectGarbage"];
       const expression = "(({ heapUsed, external }) => heapUsed + external)(process.memoryUsage())";
       return (await within(20_000, "the process's memory", inspect(log, expression, collect))) as number;
+    },
+    async usedHeap() {
+      const asked = inspect(log, "process.memoryUsage().heapUsed");
+      return (await within(20_000, "the process's heap", asked)) as number;
     },
     async resources() {
       const asked = inspect(log, "process.getActiveResourcesInfo()");
