@@ -69,11 +69,34 @@ export type ExchangeStream = Pick<
   "listen" | "sendHead" | "write" | "finish" | "reset" | "stopReading" | "pause" | "resume" | "release"
 >;
 
+/**
+ * Who is told of what happens to a stream, by its number. A Map makes itself anew every few changes, and what is in its
+ * old tables lives until the next full collection: so they only have a place for the listener, which is then empty.
+ */
+class StreamListeners {
+  readonly #places = new Map<number, { listener: StreamListener | undefined }>();
+
+  get(id: number): StreamListener | undefined {
+    return this.#places.get(id)?.listener;
+  }
+
+  set(id: number, listener: StreamListener): void {
+    this.#places.set(id, { listener });
+  }
+
+  delete(id: number): void {
+    const place = this.#places.get(id);
+    if (place === undefined) return;
+    place.listener = undefined;
+    this.#places.delete(id);
+  }
+}
+
 /** QUIC and HTTP/3 of one server or one client. What they do comes back in events, all that there are at once. */
 export class Http3Engine {
   readonly native: NativeEngine;
   readonly #listener: EngineListener;
-  readonly #streams = new Map<number, StreamListener>();
+  readonly #streams = new StreamListeners();
   #holding: NodeJS.Timeout | undefined;
   #holds = 0;
 
@@ -167,9 +190,9 @@ export class Http3Engine {
 export class Http3Stream {
   readonly #native: NativeEngine;
   readonly #id: number;
-  readonly #listeners: Map<number, StreamListener>;
+  readonly #listeners: StreamListeners;
 
-  constructor(native: NativeEngine, id: number, listeners: Map<number, StreamListener>) {
+  constructor(native: NativeEngine, id: number, listeners: StreamListeners) {
     this.#native = native;
     this.#id = id;
     this.#listeners = listeners;
