@@ -99,13 +99,15 @@ export class Http3Engine {
   readonly #streams = new StreamListeners();
   #holding: NodeJS.Timeout | undefined;
   #holds = 0;
+  /** Events are going to be taken. */
+  #soon = false;
 
   /** Fails with "config" if there is no engine for this machine. */
   constructor(listener: EngineListener) {
     const { NativeEngine } = loadBinding();
     this.#listener = listener;
     this.native = new NativeEngine(() => {
-      for (const event of this.native.take()) this.#dispatch(event);
+      this.#takeSoon();
     });
   }
 
@@ -126,6 +128,20 @@ export class Http3Engine {
     const id = this.native.request(connection, method, url, toFields(header));
     this.#streams.set(id, listener);
     return new Http3Stream(this.native, id, this.#streams);
+  }
+
+  /**
+   * Takes what has happened, once in a turn of the event loop. Node calls a native wake again and again while there is
+   * another one, and under load there always is: then no timer and no socket would have its turn, and none of the
+   * memory would be freed that JavaScript has let go of.
+   */
+  #takeSoon(): void {
+    if (this.#soon) return;
+    this.#soon = true;
+    setImmediate(() => {
+      this.#soon = false;
+      for (const event of this.native.take()) this.#dispatch(event);
+    });
   }
 
   #dispatch({ kind, id, connection = 0, code, data, text = [], datagrams = [] }: NativeEvent): void {

@@ -8,7 +8,7 @@ const each = 128 * 1024;
 /** The engine holds up to 256 KiB of a stream, which come at once. */
 const most = 64 * 1024 + 256 * 1024;
 
-it("lets handlers have their turn before it hands out what waits on other streams", async () => {
+it("lets handlers, timers and sockets have their turn before it hands out what waits on other streams", async () => {
   const accepted: HttpExchange[] = [];
   const { listener, url } = await useHttp3((exchange) => {
     accepted.push(exchange);
@@ -33,8 +33,8 @@ it("lets handlers have their turn before it hands out what waits on other stream
         bytes += chunk.byteLength;
         sinceTurn += chunk.byteLength;
         highest = Math.max(highest, sinceTurn);
-        // As soon as promises have their turn.
-        queueMicrotask(() => (sinceTurn = 0));
+        // As soon as everything else in the process has had its turn.
+        setImmediate(() => (sinceTurn = 0));
       },
       onEnd() {
         exchange.sendHead(200, new Headers());
