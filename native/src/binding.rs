@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{AsyncTask, Buffer, Function, Task, Uint8ArraySlice};
+use napi::bindgen_prelude::{AsyncTask, Buffer, BufferSlice, Function, Task, Uint8ArraySlice};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
@@ -69,9 +69,17 @@ pub struct NativeEvent {
     pub id: u32,
     pub connection: Option<u32>,
     pub code: Option<f64>,
-    pub data: Option<Buffer>,
+    /// Bytes of the body that have been copied.
+    pub length: Option<u32>,
     pub text: Option<Vec<String>>,
     pub datagrams: Option<Vec<Buffer>>,
+}
+
+#[napi(object)]
+pub struct NativeTaken {
+    pub events: Vec<NativeEvent>,
+    /// There may be others, for which there is no wake.
+    pub more: bool,
 }
 
 mod kind {
@@ -100,8 +108,8 @@ pub struct NativeCounters {
     pub panics: f64,
 }
 
-/// Bytes of bodies after which handlers have their turn. Whatever they have not seen waits as plain bytes; in JavaScript,
-/// cut into messages, it would be several times as much.
+/// Bytes of bodies after which everything else in the process has its turn. Whatever handlers have not seen waits as
+/// plain bytes; in JavaScript, cut into messages, it would be several times as much.
 const MAX_TAKEN: usize = 64 * 1024;
 
 fn failure(reason: String) -> Error {
@@ -263,25 +271,25 @@ impl NativeEngine {
         }
     }
 
-    /// What has happened since the last time. When that is more than handlers should get at once, there is a wake for
-    /// the rest.
+    /// What has happened since the last time, as much as handlers should get at once. The bytes of bodies are copied into
+    /// the memory that is given, in the order of the events: handed out as memory of its own, each chunk would keep V8's
+    /// collector busy.
     #[napi]
-    pub fn take(&self) -> Vec<NativeEvent> {
-        let mut taken = Vec::new();
-        let mut bytes = 0;
-        for event in self.engine.take() {
-            let before = taken.len();
-            self.cross(event, &mut taken);
-            let data = taken[before..]
-                .iter()
-                .filter_map(|event| event.data.as_ref());
-            bytes += data.map(|data| data.len()).sum::<usize>();
-            if bytes >= MAX_TAKEN {
-                self.engine.later();
-                break;
-            }
+    pub fn take(&self, mut into: BufferSlice<'_>) -> NativeTaken {
+        let mut events = Vec::new();
+        let mut at = 0;
+        let enough = MAX_TAKEN.min(into.len());
+        let mut queue = self.engine.take();
+        while at < enough {
+            let Some(event) = queue.next() else {
+                return NativeTaken {
+                    events,
+                    more: false,
+                };
+            };
+            at += self.cross(event, &mut into[at..], &mut events);
         }
-        taken
+        NativeTaken { events, more: true }
     }
 
     #[napi]
@@ -377,7 +385,8 @@ impl NativeEngine {
         AsyncTask::new(Closing(self.server.clone()))
     }
 
-    fn cross(&self, event: Event, taken: &mut Vec<NativeEvent>) {
+    /// Returns how many bytes it has copied.
+    fn cross(&self, event: Event, into: &mut [u8], taken: &mut Vec<NativeEvent>) -> usize {
         match event {
             Event::ConnectionOpened { connection, peer } => taken.push(NativeEvent {
                 kind: kind::OPENED,
@@ -416,14 +425,17 @@ impl NativeEngine {
                 ..NativeEvent::default()
             }),
             Event::Readable { stream: id } => {
-                let Some(got) = self.engine.stream(id).and_then(|stream| stream.take()) else {
-                    return;
+                let Some(stream) = self.engine.stream(id) else {
+                    return 0;
                 };
-                if !got.data.is_empty() {
+                let Some(got) = stream.take(into) else {
+                    return 0;
+                };
+                if got.length > 0 {
                     taken.push(NativeEvent {
                         kind: kind::DATA,
                         id,
-                        data: Some(got.data.into()),
+                        length: u32::try_from(got.length).ok(),
                         ..NativeEvent::default()
                     });
                 }
@@ -435,6 +447,7 @@ impl NativeEngine {
                         ..NativeEvent::default()
                     });
                 }
+                return got.length;
             }
             Event::Drained { stream } => taken.push(NativeEvent {
                 kind: kind::DRAINED,
@@ -454,7 +467,7 @@ impl NativeEngine {
             }),
             Event::Datagrams { session: id } => {
                 let Some(session) = self.engine.session(id) else {
-                    return;
+                    return 0;
                 };
                 let datagrams = session.take();
                 taken.push(NativeEvent {
@@ -471,6 +484,7 @@ impl NativeEngine {
             }
             Event::Broken { stream, end } => taken.push(ended(kind::BROKEN, stream, end)),
         }
+        0
     }
 }
 

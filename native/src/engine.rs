@@ -2,7 +2,7 @@
 //! events that wait for JavaScript to take them, all at once.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Runtime;
@@ -73,12 +73,20 @@ pub struct Counters {
 
 pub struct Engine {
     wake: Box<dyn Fn() + Send + Sync>,
-    queue: Mutex<VecDeque<Event>>,
-    woken: AtomicBool,
+    queue: Mutex<Queue>,
     next: AtomicU32,
     sessions: Mutex<HashMap<u32, Arc<Session>>>,
     streams: Mutex<HashMap<u32, Held>>,
+    /// Bytes of bodies that wait for JavaScript.
+    pub unread: AtomicUsize,
     pub counters: Counters,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    /// JavaScript is going to look, or is looking.
+    woken: bool,
 }
 
 /// A stream that JavaScript has not let go of.
@@ -93,14 +101,14 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Engine {
-    /// `wake` is called when there are events to take; once until they are taken.
+    /// `wake` is called when there are events to take; once until they have all been taken.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         Arc::new(Self {
             wake,
             queue: Mutex::default(),
-            woken: AtomicBool::new(false),
             next: AtomicU32::new(1),
             streams: Mutex::default(),
+            unread: AtomicUsize::new(0),
             sessions: Mutex::default(),
             counters: Counters::default(),
         })
@@ -111,27 +119,23 @@ impl Engine {
     }
 
     pub fn push(&self, event: Event) {
-        lock(&self.queue).push_back(event);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        let mut queue = lock(&self.queue);
+        queue.events.push_back(event);
+        let woken = std::mem::replace(&mut queue.woken, true);
+        drop(queue);
+        if !woken {
             (self.wake)();
         }
     }
 
-    /// One event after the other; what is pushed from now on wakes JavaScript again.
+    /// One event after the other. Who stops before there are none has to come again without a wake.
     pub fn take(&self) -> impl Iterator<Item = Event> {
-        self.woken.store(false, Ordering::Release);
-        std::iter::from_fn(|| lock(&self.queue).pop_front())
-    }
-
-    /// JavaScript comes again if something is left.
-    pub fn later(&self) {
-        if !lock(&self.queue).is_empty() {
-            self.wake();
-        }
+        std::iter::from_fn(|| {
+            let mut queue = lock(&self.queue);
+            let event = queue.events.pop_front();
+            queue.woken = event.is_some();
+            event
+        })
     }
 
     /// `paused` until JavaScript says that it reads. The slot is free again once JavaScript lets go of the stream.

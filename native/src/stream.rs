@@ -3,9 +3,9 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h3::error::{Code, ConnectionError, LocalError, StreamError};
 use h3::quic::ConnectionErrorIncoming;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -18,6 +18,11 @@ use crate::quic::{RecvStream, SendStream, Stopped};
 
 /// Bytes that wait for JavaScript, or for the transport, before whoever makes them is asked to pause.
 pub const HIGH_WATER: usize = 256 * 1024;
+
+/// Bytes of all streams that wait for JavaScript, before none may have more than its share. They serve to make each
+/// crossing worth its while, for which a few streams need much and many streams little.
+pub const MAX_UNREAD: usize = 4 * 1024 * 1024;
+pub const SHARE: usize = 64 * 1024;
 
 /// How a stream or a connection came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +116,7 @@ struct Outbox {
 
 #[derive(Default)]
 struct Inbox {
-    data: Vec<u8>,
+    data: BytesMut,
     end: Option<Fields>,
     /// An event for it is in the queue.
     told: bool,
@@ -124,7 +129,8 @@ struct Inbox {
 
 /// What JavaScript gets when it takes what has come.
 pub struct Taken {
-    pub data: Vec<u8>,
+    /// Bytes of the body.
+    pub length: usize,
     pub end: Option<Fields>,
 }
 
@@ -208,8 +214,9 @@ impl Stream {
         self.engine.push(Event::Readable { stream: self.id });
     }
 
-    /// All that has come; nothing while JavaScript has paused.
-    pub fn take(&self) -> Option<Taken> {
+    /// Copies what has come, as much of it as there is room for: `Readable` follows for the rest. Nothing while
+    /// JavaScript has paused.
+    pub fn take(&self, into: &mut [u8]) -> Option<Taken> {
         let mut inbox = lock(&self.inbox);
         inbox.told = false;
         if inbox.paused {
@@ -219,8 +226,18 @@ impl Stream {
             inbox.full = false;
             self.to_read.notify_one();
         }
+        let length = inbox.data.len().min(into.len());
+        into[..length].copy_from_slice(&inbox.data[..length]);
+        self.engine.unread.fetch_sub(length, Ordering::Relaxed);
+        if length < inbox.data.len() {
+            inbox.data.advance(length);
+            self.tell(&mut inbox);
+            return Some(Taken { length, end: None });
+        }
+        // A stream that is idle holds no memory.
+        inbox.data = BytesMut::new();
         Some(Taken {
-            data: std::mem::take(&mut inbox.data),
+            length,
             end: inbox.end.take(),
         })
     }
@@ -259,9 +276,12 @@ impl Stream {
                 if let Some(code) = inbox.stop {
                     return Err(code);
                 }
-                if inbox.data.len() < HIGH_WATER {
+                let held = inbox.data.len();
+                let unread = self.engine.unread.load(Ordering::Relaxed);
+                if held < SHARE || (held < HIGH_WATER && unread < MAX_UNREAD) {
                     return Ok(());
                 }
+                // Until some of this stream is taken: then it is below its share.
                 inbox.full = true;
             }
             self.to_read.notified().await;
@@ -276,6 +296,14 @@ impl Stream {
             }
             self.to_write.notified().await;
         }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let inbox = self.inbox.get_mut();
+        let left = inbox.unwrap_or_else(PoisonError::into_inner).data.len();
+        self.engine.unread.fetch_sub(left, Ordering::Relaxed);
     }
 }
 
@@ -340,6 +368,8 @@ impl Sink<'_> {
         self.delivered
             .fetch_add(data.remaining() as u64, Ordering::Relaxed);
         let mut inbox = lock(&self.stream.inbox);
+        let unread = &self.stream.engine.unread;
+        unread.fetch_add(data.remaining(), Ordering::Relaxed);
         while data.has_remaining() {
             let chunk = data.chunk();
             inbox.data.extend_from_slice(chunk);

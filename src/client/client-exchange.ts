@@ -1,9 +1,9 @@
 import type { ConnectError } from "@connectrpc/connect";
+import type { ChunkReceiver } from "../wire/lent.ts";
 
 /** Gets the response to a request as it arrives. Nothing is called after `onError`, or `onEnd` of one that is not split. */
-export interface ResponseReceiver {
+export interface ResponseReceiver extends ChunkReceiver {
   onHead(status: number, header: Headers): void;
-  onChunk(chunk: Uint8Array): void;
   /** The response is complete. */
   onEnd(trailer: Headers): void;
   /** The exchange has broken off. */

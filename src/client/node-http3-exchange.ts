@@ -3,6 +3,7 @@ import { lookup } from "node:dns/promises";
 import { getCACertificates, rootCertificates } from "node:tls";
 import { Http3Engine, h3Codes } from "../http3/engine.ts";
 import type { End, Http3Stream } from "../http3/engine.ts";
+import { lend } from "../wire/lent.ts";
 import type { ClientExchange, ExchangeRequest, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
 import { errorOfNode } from "./node-errors.ts";
 
@@ -138,6 +139,9 @@ class Http3ClientExchange implements ClientExchange {
       },
       onChunk: (chunk) => {
         receiver.onChunk(chunk);
+      },
+      onLent: (chunk) => {
+        lend(chunk, receiver);
       },
       onDrain: () => {
         receiver.onDrain();

@@ -285,6 +285,10 @@ class StreamCall {
     this.#reader?.onChunk(chunk);
   }
 
+  onLent(chunk: Uint8Array): void {
+    this.#reader?.onLent(chunk);
+  }
+
   onEnd(trailer: Headers): void {
     this.#httpTrailer = trailer;
     // What is still being sent has no reader any more.

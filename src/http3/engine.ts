@@ -5,6 +5,8 @@ import { maxTimerMs } from "../async/timers.ts";
 import { DomainError } from "../errors.ts";
 import { eventKinds } from "./native.ts";
 import type { NativeBinding, NativeCounters, NativeEngine, NativeEvent } from "./native.ts";
+import { lend } from "../wire/lent.ts";
+import type { ChunkReceiver } from "../wire/lent.ts";
 import { prebuildPath } from "./prebuild.ts";
 
 /** RFC 9114, section 8.1. */
@@ -29,10 +31,9 @@ export interface End {
 }
 
 /** Gets what happens to one stream. Nothing is called after `onBroken`. */
-export interface StreamListener {
+export interface StreamListener extends ChunkReceiver {
   /** The head of a response. */
   onHead?(status: number, header: Headers): void;
-  onChunk(chunk: Uint8Array): void;
   /** The peer's body is complete. */
   onEnd(trailer: Headers): void;
   onDrain(): void;
@@ -69,6 +70,9 @@ export type ExchangeStream = Pick<
   "listen" | "sendHead" | "write" | "finish" | "reset" | "stopReading" | "pause" | "resume" | "release"
 >;
 
+/** Bytes of bodies that handlers get in one turn of the event loop, at most. */
+const maxTakenBytes = 256 * 1024;
+
 /**
  * Who is told of what happens to a stream, by its number. A Map makes itself anew every few changes, and what is in its
  * old tables lives until the next full collection: so they only have a place for the listener, which is then empty.
@@ -99,6 +103,8 @@ export class Http3Engine {
   readonly #streams = new StreamListeners();
   #holding: NodeJS.Timeout | undefined;
   #holds = 0;
+  /** Where chunks are until they have been dispatched. */
+  readonly #taken = Buffer.allocUnsafeSlow(maxTakenBytes);
   /** Events are going to be taken. */
   #soon = false;
 
@@ -140,11 +146,29 @@ export class Http3Engine {
     this.#soon = true;
     setImmediate(() => {
       this.#soon = false;
-      for (const event of this.native.take()) this.#dispatch(event);
+      this.#take();
     });
   }
 
-  #dispatch({ kind, id, connection = 0, code, data, text = [], datagrams = [] }: NativeEvent): void {
+  #take(): void {
+    const { events, more } = this.native.take(this.#taken);
+    let at = 0;
+    try {
+      for (const event of events) {
+        if (event.length === undefined) {
+          this.#dispatch(event);
+          continue;
+        }
+        const chunk = new Uint8Array(this.#taken.buffer, at, event.length);
+        at += event.length;
+        lend(chunk, this.#streams.get(event.id));
+      }
+    } finally {
+      if (more) this.#takeSoon();
+    }
+  }
+
+  #dispatch({ kind, id, connection = 0, code, text = [], datagrams = [] }: NativeEvent): void {
     switch (kind) {
       case eventKinds.connectionOpened:
         this.#listener.onConnectionOpened?.(id, text[0] ?? "");
@@ -178,9 +202,6 @@ export class Http3Engine {
     switch (kind) {
       case eventKinds.head:
         stream.onHead?.(code ?? 0, fromFields(text));
-        return;
-      case eventKinds.data:
-        if (data !== undefined) stream.onChunk(data);
         return;
       case eventKinds.end:
         stream.onEnd(fromFields(text));

@@ -1,4 +1,5 @@
 import type { BodyReceiver, HttpExchange } from "../runtime/exchange.ts";
+import { lend } from "../wire/lent.ts";
 import { h3Codes } from "./engine.ts";
 import type { ExchangeStream, RequestHead, StreamListener } from "./engine.ts";
 
@@ -129,6 +130,9 @@ export class Http3Exchange implements HttpExchange {
   #listener(): StreamListener {
     return {
       onChunk: (chunk) => this.#receiver?.onChunk(chunk),
+      onLent: (chunk) => {
+        lend(chunk, this.#receiver);
+      },
       onEnd: () => {
         this.#receiver?.onEnd();
         this.#endReceiving();

@@ -46,7 +46,8 @@ export interface NativeEvent {
   readonly connection?: number;
   /** Status of a head; error code of an end, if it has one. */
   readonly code?: number;
-  readonly data?: Buffer;
+  /** Bytes of the body that have been copied. */
+  readonly length?: number;
   /**
    * Names and values by turns, of a head or of trailers; before them method,
    * scheme, authority, path and protocol of a request. Of an end, how and why; of
@@ -54,6 +55,12 @@ export interface NativeEvent {
    */
   readonly text?: readonly string[];
   readonly datagrams?: readonly Buffer[];
+}
+
+export interface NativeTaken {
+  readonly events: readonly NativeEvent[];
+  /** There may be others, for which there is no wake. */
+  readonly more: boolean;
 }
 
 export interface NativeCounters {
@@ -89,7 +96,8 @@ export interface NativeEngine {
   usable(connection: number): boolean;
   request(connection: number, method: string, url: string, fields: readonly string[]): number;
   closeConnection(connection: number): void;
-  take(): readonly NativeEvent[];
+  /** Copies the bytes of bodies into `into`, one after the other, in the order of the events. */
+  take(into: Buffer): NativeTaken;
   sendHead(stream: number, status: number, fields: readonly string[]): void;
   write(stream: number, bytes: Uint8Array, more: boolean): boolean;
   finish(stream: number, trailers: readonly string[]): void;

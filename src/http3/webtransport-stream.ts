@@ -1,3 +1,4 @@
+import { lend } from "../wire/lent.ts";
 import { HeadReader, encodeHead } from "../wire/webtransport-head.ts";
 import type { CallHead, OpeningHead } from "../wire/webtransport-head.ts";
 import { h3Codes, sessionGone } from "./engine.ts";
@@ -37,6 +38,10 @@ export class WebTransportStream implements ExchangeStream {
     stream.listen({
       onChunk: (chunk) => {
         this.#chunk(chunk);
+      },
+      onLent: (chunk) => {
+        if (this.#begun) lend(chunk, this.#listener);
+        else this.#chunk(chunk.slice());
       },
       onEnd: (trailer) => {
         this.#ended = true;

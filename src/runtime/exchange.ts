@@ -1,6 +1,7 @@
+import type { ChunkReceiver } from "../wire/lent.ts";
+
 /** Gets the body of a request as it arrives. */
-export interface BodyReceiver {
-  onChunk(chunk: Uint8Array): void;
+export interface BodyReceiver extends ChunkReceiver {
   /** The body is complete; not called if the exchange breaks off. */
   onEnd(): void;
 }

@@ -27,9 +27,9 @@ export interface EnvelopeParserOptions {
 
 /**
  * Takes the envelopes out of a body, however it is cut into chunks: every whole
- * envelope of a chunk at once, without a copy. Only one that spans chunks is
- * copied, into memory that grows with what has arrived and never with what a
- * length prefix promises.
+ * envelope of a chunk at once, and without a copy if the chunk is not lent. One
+ * that spans chunks is copied, into memory that grows with what has arrived and
+ * never with what a length prefix promises.
  */
 export class EnvelopeParser {
   readonly #maxBytes: number;
@@ -52,9 +52,17 @@ export class EnvelopeParser {
     return this.#prefixHave + this.#partHave;
   }
 
-  push(chunk: Uint8Array, sink: EnvelopeSink): void {
+  /** With `lent` the chunk's memory is written again afterwards: what is whole in it is copied then, all in one. */
+  push(chunk: Uint8Array, sink: EnvelopeSink, lent = false): void {
     const end = chunk.byteLength;
-    let at = this.#prefixHave > 0 ? this.#resume(chunk, sink) : 0;
+    let at = this.#prefixHave > 0 ? this.#resume(chunk, sink, lent) : 0;
+    const whole = lent ? wholeUntil(chunk, at) : at;
+    if (whole > at) {
+      const own = this.#allocate(whole - at);
+      own.set(chunk.subarray(at, whole));
+      at = whole;
+      this.push(own, sink);
+    }
     while (at < end) {
       if (end - at < prefixLength) {
         this.#prefix.set(chunk.subarray(at));
@@ -83,7 +91,7 @@ export class EnvelopeParser {
   }
 
   /** Goes on with the envelope that the chunk before left open; returns how much of this chunk that took. */
-  #resume(chunk: Uint8Array, sink: EnvelopeSink): number {
+  #resume(chunk: Uint8Array, sink: EnvelopeSink, lent: boolean): number {
     let at = 0;
     if (this.#prefixHave < prefixLength) {
       at = Math.min(prefixLength - this.#prefixHave, chunk.byteLength);
@@ -94,7 +102,7 @@ export class EnvelopeParser {
     }
     const rest = this.#length - this.#partHave;
     const end = Math.min(at + rest, chunk.byteLength);
-    if (this.#part === undefined && end - at === rest) {
+    if (this.#part === undefined && end - at === rest && (!lent || rest === 0)) {
       this.#finish(chunk.subarray(at, end), sink);
     } else {
       this.#append(chunk.subarray(at, end));
@@ -196,6 +204,17 @@ function writePrefix({ bytes, begin }: ByteSink, flags: number, length: number):
   bytes[begin + 2] = length >>> 16;
   bytes[begin + 3] = length >>> 8;
   bytes[begin + 4] = length;
+}
+
+/** Where the last envelope ends that is whole in the chunk. */
+function wholeUntil(chunk: Uint8Array, from: number): number {
+  let at = from;
+  while (chunk.byteLength - at >= prefixLength) {
+    const next = at + prefixLength + readLength(chunk, at + 1);
+    if (next > chunk.byteLength) break;
+    at = next;
+  }
+  return at;
 }
 
 /** Four bytes, big-endian, unsigned. */

@@ -2,6 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { compressedFlag } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { EnvelopeParser } from "./envelope.ts";
+import type { ChunkReceiver } from "./lent.ts";
 
 export interface MessageReaderOptions<T> {
   /** Where the chunks come from. After `pause` some may still come. */
@@ -42,7 +43,7 @@ type Result<T> = IteratorResult<T, undefined>;
  * taken out at once, and parsed when the reader asks for it; while the reader is
  * slower than the peer, the peer is paused.
  */
-export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
+export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, ChunkReceiver {
   readonly #options: MessageReaderOptions<T>;
   readonly #parser: EnvelopeParser;
   #queue: Envelope[] = [];
@@ -60,10 +61,18 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined> {
   }
 
   onChunk(chunk: Uint8Array): void {
+    this.#push(chunk, false);
+  }
+
+  onLent(chunk: Uint8Array): void {
+    this.#push(chunk, true);
+  }
+
+  #push(chunk: Uint8Array, lent: boolean): void {
     this.#options.onBytes?.(chunk.byteLength);
     if (this.#ended || this.#failure !== undefined) return;
     try {
-      this.#parser.push(chunk, this.#take);
+      this.#parser.push(chunk, this.#take, lent);
     } catch (error) {
       this.#failOf(error);
       return;

@@ -50,6 +50,28 @@ async function still(open: OpenExchange, url: string, value: () => number): Prom
 }
 
 describe("an exchange over HTTP/3", () => {
+  it("gives who keeps chunks memory of their own, on both sides", async () => {
+    const sent = randomBytes(1024 * 1024);
+    const kept: Uint8Array[] = [];
+    const { url } = await useHttp3((exchange) => {
+      exchange.sendHead(200, new Headers());
+      exchange.receive({
+        onChunk: (chunk) => kept.push(chunk),
+        onEnd() {
+          exchange.write([sent]);
+          exchange.end();
+        },
+      });
+    });
+    const received = new Received();
+    const request = await useHttp3Client(url)(post(url), received);
+    request.write([sent], () => undefined);
+    request.end();
+    await within(10_000, "the answer", received.end.promise);
+    expect(Buffer.concat(kept).equals(sent)).toBe(true);
+    expect(Buffer.concat(received.chunks).equals(sent)).toBe(true);
+  });
+
   it("has the request's parts, and gives back status, headers, body and trailers", async () => {
     const seen = deferred<Record<string, unknown>>();
     const { url } = await useHttp3((exchange) => {

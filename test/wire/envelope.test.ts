@@ -102,6 +102,36 @@ describe("the parser of envelopes", () => {
     expect(taken).toEqual(envelopes);
   });
 
+  it("keeps nothing of a chunk that is lent", () => {
+    fc.assert(
+      fc.property(fc.array(envelope, { maxLength: 12 }), cuts, (envelopes, lengths) => {
+        const taken: Envelope[] = [];
+        const parser = parserOf(limit);
+        const lent = new Uint8Array(Math.max(0, ...lengths));
+        for (const chunk of cut(bodyOf(envelopes), lengths)) {
+          lent.set(chunk);
+          parser.push(lent.subarray(0, chunk.byteLength), (flags, payload) => taken.push({ flags, payload }), true);
+          lent.fill(0xaa);
+        }
+        expect(taken).toEqual(envelopes);
+        expect(parser.pendingBytes).toBe(0);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it("copies what is whole in a lent chunk into one piece of memory", () => {
+    const sizes: number[] = [];
+    const parser = parserOf(limit, (n) => {
+      sizes.push(n);
+      return new Uint8Array(n);
+    });
+    const whole = bodyOf([1, 20, 300].map((length) => ({ flags: 0, payload: pattern(length, 1) })));
+    const chunk = Buffer.concat([whole, bodyOf([{ flags: 0, payload: pattern(4000, 2) }]).subarray(0, 105)]);
+    parser.push(chunk, () => undefined, true);
+    expect(sizes).toEqual([whole.byteLength, 4000]);
+  });
+
   it("fails at the end of a body that is cut within an envelope, and only there", () => {
     fc.assert(
       fc.property(fc.array(envelope, { minLength: 1, maxLength: 5 }), cuts, fc.nat(), (envelopes, lengths, at) => {

@@ -209,7 +209,11 @@ fn answer(engine: &Engine, event: Event) {
             stream.resume();
         }
         Event::Readable { .. } => {
-            if stream.take().is_some_and(|taken| taken.end.is_some()) {
+            let mut room = [0; 8 * 1024];
+            if stream
+                .take(&mut room)
+                .is_some_and(|taken| taken.end.is_some())
+            {
                 stream.finish(Vec::new());
             }
         }
