@@ -77,8 +77,9 @@ pub struct Engine {
     next: AtomicU32,
     sessions: Mutex<HashMap<u32, Arc<Session>>>,
     streams: Mutex<HashMap<u32, Held>>,
-    /// Bytes of bodies that wait for JavaScript.
+    /// Bytes of bodies that wait for JavaScript, and for the transport.
     pub unread: AtomicUsize,
+    pub unsent: AtomicUsize,
     pub counters: Counters,
 }
 
@@ -109,6 +110,7 @@ impl Engine {
             next: AtomicU32::new(1),
             streams: Mutex::default(),
             unread: AtomicUsize::new(0),
+            unsent: AtomicUsize::new(0),
             sessions: Mutex::default(),
             counters: Counters::default(),
         })
@@ -180,8 +182,7 @@ impl Engine {
 
     /// Bytes that wait for JavaScript, or for the transport.
     pub fn bytes_held(&self) -> usize {
-        let streams = lock(&self.streams);
-        streams.values().map(|held| held.stream.bytes_held()).sum()
+        self.unread.load(Ordering::Relaxed) + self.unsent.load(Ordering::Relaxed)
     }
 }
 

@@ -2,7 +2,7 @@
 //! read and write it.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,10 +19,15 @@ use crate::quic::{RecvStream, SendStream, Stopped};
 /// Bytes that wait for JavaScript, or for the transport, before whoever makes them is asked to pause.
 pub const HIGH_WATER: usize = 256 * 1024;
 
-/// Bytes of all streams that wait for JavaScript, before none may have more than its share. They serve to make each
+/// Bytes of all streams that wait in one direction, before none may have more than its share. They serve to make each
 /// crossing worth its while, for which a few streams need much and many streams little.
-pub const MAX_UNREAD: usize = 4 * 1024 * 1024;
+pub const MAX_WAITING: usize = 4 * 1024 * 1024;
 pub const SHARE: usize = 64 * 1024;
+
+/// Whether a stream with so much may have more.
+fn has_room(held: usize, all: &AtomicUsize) -> bool {
+    held < SHARE || (held < HIGH_WATER && all.load(Ordering::Relaxed) < MAX_WAITING)
+}
 
 /// How a stream or a connection came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,10 +160,6 @@ impl Stream {
         })
     }
 
-    pub fn bytes_held(&self) -> usize {
-        lock(&self.inbox).data.len() + lock(&self.outbox).data.len()
-    }
-
     pub fn send_head(&self, status: u16, fields: Fields) {
         lock(&self.outbox).head = Some((status, fields));
         self.to_write.notify_one();
@@ -168,7 +169,9 @@ impl Stream {
     pub fn write(&self, bytes: &[u8], more: bool) -> bool {
         let mut outbox = lock(&self.outbox);
         outbox.data.extend_from_slice(bytes);
-        if outbox.data.len() >= HIGH_WATER {
+        let unsent = &self.engine.unsent;
+        unsent.fetch_add(bytes.len(), Ordering::Relaxed);
+        if !has_room(outbox.data.len(), unsent) {
             outbox.full = true;
         }
         let full = outbox.full;
@@ -276,9 +279,7 @@ impl Stream {
                 if let Some(code) = inbox.stop {
                     return Err(code);
                 }
-                let held = inbox.data.len();
-                let unread = self.engine.unread.load(Ordering::Relaxed);
-                if held < SHARE || (held < HIGH_WATER && unread < MAX_UNREAD) {
+                if has_room(inbox.data.len(), &self.engine.unread) {
                     return Ok(());
                 }
                 // Until some of this stream is taken: then it is below its share.
@@ -304,6 +305,21 @@ impl Drop for Stream {
         let inbox = self.inbox.get_mut();
         let left = inbox.unwrap_or_else(PoisonError::into_inner).data.len();
         self.engine.unread.fetch_sub(left, Ordering::Relaxed);
+        let outbox = self.outbox.get_mut();
+        let left = outbox.unwrap_or_else(PoisonError::into_inner).data.len();
+        self.engine.unsent.fetch_sub(left, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that have been taken from the outbox, and count until the transport has got them.
+struct Sending {
+    engine: Arc<Engine>,
+    length: usize,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.engine.unsent.fetch_sub(self.length, Ordering::Relaxed);
     }
 }
 
@@ -516,6 +532,7 @@ enum Work {
         head: Option<(u16, Fields)>,
         data: Vec<u8>,
         end: Option<Fields>,
+        sending: Sending,
     },
 }
 
@@ -531,10 +548,15 @@ impl Stream {
                     if std::mem::take(&mut outbox.full) {
                         self.engine.push(Event::Drained { stream: self.id });
                     }
+                    let data = std::mem::take(&mut outbox.data);
                     return Work::Send {
                         head: outbox.head.take(),
-                        data: std::mem::take(&mut outbox.data),
                         end: outbox.end.take(),
+                        sending: Sending {
+                            engine: self.engine.clone(),
+                            length: data.len(),
+                        },
+                        data,
                     };
                 }
             }
@@ -561,7 +583,12 @@ pub async fn write(
         };
         let result = match work {
             Work::Reset(code) => Err(code),
-            Work::Send { head, data, end } => tokio::select! {
+            Work::Send {
+                head,
+                data,
+                end,
+                sending: _sending,
+            } => tokio::select! {
                 biased;
                 result = put(&mut send, head, data, end) => match result {
                     Ok(ended) => Ok(ended),
