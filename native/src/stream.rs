@@ -168,12 +168,13 @@ impl Stream {
     /// Copies the bytes. False if the peer does not keep up: then `Drained` follows.
     pub fn write(&self, bytes: &[u8], more: bool) -> bool {
         let mut outbox = lock(&self.outbox);
-        outbox.data.extend_from_slice(bytes);
         let unsent = &self.engine.unsent;
-        unsent.fetch_add(bytes.len(), Ordering::Relaxed);
+        // With this write it may have more than its share: writes are of 64 KiB, and one at a time would not do.
         if !has_room(outbox.data.len(), unsent) {
             outbox.full = true;
         }
+        outbox.data.extend_from_slice(bytes);
+        unsent.fetch_add(bytes.len(), Ordering::Relaxed);
         let full = outbox.full;
         drop(outbox);
         if !more {
