@@ -1,13 +1,10 @@
-import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
 import { maxTimerMs } from "../async/timers.ts";
-import { DomainError } from "../errors.ts";
-import { eventKinds } from "./native.ts";
-import type { NativeBinding, NativeCounters, NativeEngine, NativeEvent } from "./native.ts";
 import { lend } from "../wire/lent.ts";
 import type { ChunkReceiver } from "../wire/lent.ts";
-import { prebuildPath } from "./prebuild.ts";
+import { fromFields, toFields } from "./fields.ts";
+import { loadBinding } from "./load-binding.ts";
+import { eventKinds } from "./native.ts";
+import type { NativeCounters, NativeEngine, NativeEvent } from "./native.ts";
 
 /** RFC 9114, section 8.1. */
 export const h3Codes = {
@@ -293,37 +290,6 @@ export class Http3Stream {
   }
 }
 
-/** What HTTP/3 has other means for (RFC 9114, section 4.2). */
-const ofConnections = new Set(["connection", "host", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
-
-function toFields(header: Headers): string[] {
-  const fields: string[] = [];
-  for (const [name, value] of header) {
-    if (!ofConnections.has(name)) fields.push(name, value);
-  }
-  return fields;
-}
-
-function fromFields(fields: readonly string[], from = 0): Headers {
-  const header = new Headers();
-  for (let i = from; i + 1 < fields.length; i += 2) header.append(fields[i] ?? "", fields[i + 1] ?? "");
-  return header;
-}
-
 function endOf([how = "lost", reason = ""]: readonly string[], code: number | undefined): End {
   return { how: how as End["how"], code, reason };
-}
-
-export function loadBinding(): NativeBinding {
-  // From the sources, or from dist/.
-  const roots = [join(import.meta.dirname, "../.."), join(import.meta.dirname, "../../..")];
-  const path = roots.map(prebuildPath).find((candidate) => existsSync(candidate));
-  if (path === undefined) {
-    throw new DomainError({
-      kind: "config",
-      detail:
-        "HTTP/3 has no engine for this machine yet: run `npm run native:build` in Sluice's directory (it needs Rust)",
-    });
-  }
-  return createRequire(import.meta.url)(path) as NativeBinding;
 }
