@@ -4,6 +4,7 @@ import { createValidateInterceptor } from "@connectrpc/validate";
 import { DataService } from "../gen/data/v1/data_pb.ts";
 import { GreetService } from "../gen/greet/v1/greet_pb.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { again } from "./async/again.ts";
 import { settleAll } from "./async/settle-all.ts";
 import { sleep } from "./async/signals.ts";
 import { AdmittedCalls } from "./auth/admitted-calls.ts";
@@ -15,10 +16,12 @@ import { needOf, requireScope } from "./auth/scopes.ts";
 import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
+import { isPortInUse } from "./errors.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import type { WebTransportSession } from "./http3/webtransport-session.ts";
 import { listenAdmin } from "./listen/admin.ts";
 import { listen } from "./listen/listen.ts";
+import type { Listener } from "./listen/listen.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
 import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
@@ -226,15 +229,24 @@ async function startWith(
       connection,
     );
   };
-  const listener = await listen(
-    nodeHandlers((exchange) => {
-      if (http3 !== undefined) exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
-      serve(exchange);
-    }),
-    { ...config, tls, onAged },
-  );
-  cleanups.push(() => listener.close());
-  if (config.http3 && tls !== undefined) {
+  const openListener = async (): Promise<Listener> => {
+    const opened = await listen(
+      nodeHandlers((exchange) => {
+        if (http3 !== undefined) exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
+        serve(exchange);
+      }),
+      { ...config, tls, onAged },
+    );
+    try {
+      http3 = await openHttp3(opened.port);
+    } catch (error) {
+      await opened.close();
+      throw error;
+    }
+    return opened;
+  };
+  const openHttp3 = async (port: number): Promise<Http3Listener | undefined> => {
+    if (!config.http3 || tls === undefined) return undefined;
     const { listenHttp3 } = await import("./http3/listener.ts");
     const webtransport = {
       // Origins are judged when a session is opened: CORS is for what fetch asks.
@@ -250,16 +262,20 @@ async function startWith(
       },
       ...(options.onWebTransportSession === undefined ? {} : { onSession: options.onWebTransportSession }),
     };
-    const opened = await listenHttp3(serve, {
+    return listenHttp3(serve, {
       ...config,
-      port: config.http3Port ?? listener.port,
+      port: config.http3Port ?? port,
       tls,
       onAged,
       ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
-    http3 = opened;
-    addHttp3Metrics(metrics.registry, () => opened.counters);
-  }
+  };
+  // A number that the system has chosen for TCP may be in use with UDP.
+  const attempts = config.port === 0 && config.http3Port === undefined ? 20 : 1;
+  const listener = await again(attempts, isPortInUse, openListener);
+  cleanups.push(() => listener.close());
+  const quic = http3;
+  if (quic !== undefined) addHttp3Metrics(metrics.registry, () => quic.counters);
   cleanups.push(() => http3?.close());
   const admin =
     config.adminPort === undefined

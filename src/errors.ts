@@ -84,6 +84,13 @@ export function isDomainError<K extends ProblemKind>(
   return error instanceof DomainError && (kind === undefined || error.problem.kind === kind);
 }
 
+/** Whether a port could not be listened on because somebody else does. */
+export function isPortInUse(error: unknown): boolean {
+  return (
+    isDomainError(error, "config") && (error.cause as { readonly code?: unknown } | undefined)?.code === "EADDRINUSE"
+  );
+}
+
 /** The sentence that a user reads: what was wrong, and what would be right. */
 function describe(p: Problem): string {
   switch (p.kind) {

@@ -1,7 +1,9 @@
 /** Sluice's runtime over TLS, in its defaults: HTTP/2 and HTTP/3 on one port, without the gate, the log and the services of a whole server. */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { again } from "../../src/async/again.ts";
 import { resolveConfig } from "../../src/config.ts";
+import { isPortInUse } from "../../src/errors.ts";
 import { listenHttp3 } from "../../src/http3/listener.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
@@ -26,6 +28,14 @@ const runtime = createRuntime({
     console.error(error);
   },
 });
-const listener = await listen(nodeHandlers(runtime.serve), { ...config, tls });
-const { port } = await listenHttp3(runtime.serve, { ...config, port: listener.port, tls });
+// A number that the system has chosen for UDP may be in use with TCP.
+const port = await again(20, isPortInUse, async () => {
+  const quic = await listenHttp3(runtime.serve, { ...config, tls });
+  try {
+    return (await listen(nodeHandlers(runtime.serve), { ...config, port: quic.port, tls })).port;
+  } catch (error) {
+    await quic.close();
+    throw error;
+  }
+});
 announce(port, values.host);

@@ -1,7 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { DataError_Reason } from "../../gen/data/v1/data_pb.ts";
 import { dataErrorOf, isBroken } from "../client/index.ts";
-import { isDomainError } from "../errors.ts";
+import { isDomainError, isPortInUse } from "../errors.ts";
 import type { DomainError } from "../errors.ts";
 import { exitOfCode } from "./exit-codes.ts";
 import type { ExitName } from "./exit-codes.ts";
@@ -140,7 +140,6 @@ export function fileError(path: string, what: "read" | "written", cause: unknown
 
 /** Of a server that does not start. */
 function exitOfProblem(error: DomainError): ExitName {
-  const { code } = (error.cause ?? {}) as { readonly code?: unknown };
-  if (error.problem.kind === "store-locked" || code === "EADDRINUSE") return "conflict";
+  if (error.problem.kind === "store-locked" || isPortInUse(error)) return "conflict";
   return error.problem.kind === "config" ? "usage" : "failure";
 }

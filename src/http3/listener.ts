@@ -1,7 +1,8 @@
 import { Code } from "@connectrpc/connect";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import { DomainError } from "../errors.ts";
+import { again } from "../async/again.ts";
+import { DomainError, isPortInUse } from "../errors.ts";
 import { followAge } from "../listen/connection-age.ts";
 import type { ConnectionAgeOptions } from "../listen/connection-age.ts";
 import type { HttpExchange } from "../runtime/exchange.ts";
@@ -113,7 +114,9 @@ export async function listenHttp3(
   });
 
   const hosts = await addressesOf(options.host);
-  const port = bind(engine, hosts, options);
+  // A port that the system has chosen for one family may be in use with the other.
+  const attempts = options.port === 0 ? 20 : 1;
+  const port = await again(attempts, isPortInUse, () => bind(engine, hosts, options));
   // As a listening socket of Node's does.
   engine.hold();
   let closing: Promise<void> | undefined;
@@ -178,7 +181,8 @@ function bind(engine: Http3Engine, hosts: readonly string[], options: Http3Liste
     const code = Number(number);
     // A machine may have no IPv6.
     if (hosts.length > 1 && systemErrors.notAvailable.includes(code)) return bind(engine, hosts.slice(0, 1), options);
-    const detail = systemErrors.inUse.includes(code)
+    const inUse = systemErrors.inUse.includes(code);
+    const detail = inUse
       ? `UDP port ${port} of ${host} is in use: stop the other program, or choose another --http3-port (0 takes a free one)`
       : systemErrors.forbidden.includes(code)
         ? `UDP port ${port} may not be used by this user: choose an --http3-port above 1023`
@@ -187,7 +191,8 @@ function bind(engine: Http3Engine, hosts: readonly string[], options: Http3Liste
           : code === 0
             ? `the certificate or its key cannot be used for HTTP/3 (${reason ?? ""})`
             : `cannot listen on ${host}, UDP port ${port}: ${reason ?? messageOf(cause)}`;
-    throw new DomainError({ kind: "config", detail }, { cause });
+    // As Node's own errors say it.
+    throw new DomainError({ kind: "config", detail }, { cause: inUse ? { code: "EADDRINUSE", cause } : cause });
   }
 }
 
