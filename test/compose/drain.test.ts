@@ -30,7 +30,7 @@ async function codeOf(call: Promise<unknown>): Promise<Code | undefined> {
 
 describe("close()", () => {
   it("tells health watchers, ends following reads with UNAVAILABLE, and lets running appends finish", async () => {
-    const server = await startServer({ drainTimeout: 10_000 });
+    const server = await startServer({ drainTimeout: 600_000 });
     const transport = useTransport(h2c, server.url);
     const data = createClient(DataService, transport);
     const health = createClient(Health, transport);

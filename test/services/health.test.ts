@@ -51,7 +51,7 @@ for (const lane of [h2c.connect, h2c.grpc]) {
   });
 
   it(`a drain over ${lane.protocol}: each Watch is told NOT_SERVING before it ends, and Check still answers`, async () => {
-    const server = await startServer({ drainTimeout: 10_000 });
+    const server = await startServer({ drainTimeout: 600_000 });
     const health = useClient(Health, server.url, lane);
     const watches = services.map((service) => new Taker(health.watch({ service })));
     for (const watch of watches) expect((await watch.take()).status).toBe(Status.SERVING);

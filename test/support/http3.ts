@@ -37,8 +37,8 @@ export function useHttp3Connection(
 ): { readonly open: OpenExchange; readonly close: () => void } {
   const made = createHttp3Exchanges(url, {
     ...windows,
-    pingIntervalMs: 5000,
-    pingTimeoutMs: 5000,
+    pingIntervalMs: 60_000,
+    pingTimeoutMs: 60_000,
     tls: { ca },
   });
   onTestFinished(made.close);
