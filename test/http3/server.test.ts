@@ -125,7 +125,7 @@ describe("a server with http3", () => {
   });
 
   it("drains: running calls finish, new ones are refused, following reads are told", async () => {
-    const server = await startServer({ ...files, http3: true, drainTimeout: 10_000 });
+    const server = await startServer({ ...files, http3: true, drainTimeout: 600_000 });
     const client = useClient(server);
     await client.data.createStream("s");
     const finish = deferred();
@@ -178,7 +178,7 @@ describe("a server with http3", () => {
   });
 
   it("ends the calls of an aged connection, and takes them on a new one", async () => {
-    const server = await useServer({ maxConnectionAge: 200, maxConnectionAgeGrace: 100 });
+    const server = await useServer({ maxConnectionAge: 1000, maxConnectionAgeGrace: 100 });
     const client = useClient(server);
     async function* requests(): AsyncGenerator<{ name: string }> {
       yield { name: "Ada" };

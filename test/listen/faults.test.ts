@@ -120,7 +120,8 @@ describe("bad input", () => {
     ["half of a request's headers", "POST / HTTP/1.1\r\nHost: x\r\n"],
   ] as const) {
     it(`a connection that sends ${what} is closed after the header timeout`, async () => {
-      const impatient = await useServer({ headerTimeout: 300 });
+      // Long enough for what is sent to be read before, also on a busy machine.
+      const impatient = await useServer({ headerTimeout: 1000 });
       const socket = useSocket(impatient.url);
       socket.write(bytes);
       const answer = await answerOf(socket);
@@ -335,14 +336,16 @@ describe("limits", () => {
   });
 
   it("a peer that does not answer pings is closed", async () => {
-    const server = await useServer({ keepaliveInterval: 100, keepaliveTimeout: 100 });
-    const socket = useSocket(server.url);
+    const strict = await useServer({ keepaliveInterval: 100, keepaliveTimeout: 100 });
+    const socket = useSocket(strict.url);
     // A client of HTTP/2 that says hello, and then no more.
     socket.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
     socket.resume();
     await within(5000, "the end of the connection", once(socket, "close"));
-    const alive = useSession(server.url);
+    // On a busy machine an answer may take longer than that.
+    const patient = await useServer({ keepaliveInterval: 100, keepaliveTimeout: 60_000 });
+    const alive = useSession(patient.url);
     let pings = 0;
     alive.on("ping", () => pings++);
     await until(5000, "three pings", () => pings >= 3);
@@ -350,7 +353,7 @@ describe("limits", () => {
   });
 
   it("an old connection is told to go, its calls may finish within the grace, then they end", async () => {
-    const server = await useServer({ maxConnectionAge: 200, maxConnectionAgeGrace: 300 });
+    const server = await useServer({ maxConnectionAge: 1000, maxConnectionAgeGrace: 1000 });
     const session = useSession(server.url);
     const goaway = once(session, "goaway");
     const stream = session.request({

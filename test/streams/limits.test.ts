@@ -57,16 +57,16 @@ for (const lane of streamLanes) {
     });
 
     it("end what outlasts the drain: the readable first, and the writable may say farewell", async () => {
-      const { client, server, sluice, running } = await useEnds(lane, { drainTimeout: 500 });
+      const { client, server, sluice, running } = await useEnds(lane, { drainTimeout: 2000 });
       const { request } = server;
       const closed = running.close();
+      // What runs goes on.
+      await client.write("x");
+      expect(await server.read()).toBe("x");
       await until(10_000, "the refusal of new streams", async () => {
         const failure: unknown = await sluice.openStream("/ends", { timeoutMs: 1000 }).catch((error: unknown) => error);
         return (failure as { code?: Code }).code === Code.Unavailable;
       });
-      // What runs goes on.
-      await client.write("x");
-      expect(await server.read()).toBe("x");
       const failure = await failureOf("the server's read", server.reader.read());
       expect([failure, request.signal.reason]).toEqual([
         expect.objectContaining({ code: Code.Unavailable }),
@@ -93,7 +93,7 @@ for (const lane of streamLanes) {
       for (const [config, code, option] of [
         [{ streamIdleTimeout: 200 }, Code.DeadlineExceeded, "--stream-idle-timeout"],
         [{ streamTimeout: 200 }, Code.DeadlineExceeded, "--stream-timeout"],
-        [{ maxConnectionAge: 200, maxConnectionAgeGrace: 100 }, Code.Unavailable, "--max-connection-age"],
+        [{ maxConnectionAge: 1000, maxConnectionAgeGrace: 100 }, Code.Unavailable, "--max-connection-age"],
       ] as const) {
         const { client, server } = await useEnds(lane, config);
         const cut = failureOf("the client's read", client.reader.read());
