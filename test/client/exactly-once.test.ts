@@ -1,4 +1,7 @@
 import { createHash } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createSluiceClient } from "../../src/client/index.ts";
 import type { SluiceClient, SluiceClientOptions } from "../../src/client/index.ts";
@@ -163,9 +166,12 @@ describe("what comes back", () => {
   });
 
   it("a following read resumes when its server is replaced", async () => {
-    const { server } = await use();
-    const port = Number(new URL(server.url).port);
-    const client = useClient(server.url, { retry: { attempts: 100, baseDelayMs: 5, maxDelayMs: 50 } });
+    const dataDir = await mkdtemp(join(tmpdir(), "sluice-replaced-"));
+    onTestFinished(() => rm(dataDir, { recursive: true, force: true }));
+    const server = await useServer({ store: "lmdb", dataDir });
+    // Its port stays, and nobody else can take it meanwhile.
+    const proxy = await useProxy(server.url, 1, Infinity);
+    const client = useClient(proxy.url, { retry: { attempts: 1000, baseDelayMs: 5, maxDelayMs: 50 } });
     await client.data.append("s", [{ data: "a" }], { createIfMissing: true });
     const retries: number[] = [];
     const seen: string[] = [];
@@ -177,10 +183,9 @@ describe("what comes back", () => {
     })();
     await expect.poll(() => seen.length).toBe(1);
     await server.close();
-    const again = await useServer({ port });
-    const direct = useClient(again.url);
-    // The new one is empty: what the reader has seen must be there before it comes back.
-    await direct.data.append("s", [{ data: "a" }, { data: "b" }], { createIfMissing: true }).catch(() => undefined);
+    const again = await useServer({ store: "lmdb", dataDir });
+    proxy.retarget(again.url);
+    await useClient(again.url).data.append("s", [{ data: "b" }]);
     await within(20_000, "the second record", follow);
     expect(seen).toEqual(["a", "b"]);
     expect(retries.length).toBeGreaterThan(0);

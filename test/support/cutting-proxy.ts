@@ -8,6 +8,8 @@ export interface CuttingProxy {
   readonly cuts: number;
   /** From now on everything passes. */
   heal(): void;
+  /** Where connections lead from now on: to a server that has taken another's place. */
+  retarget(url: string): void;
   /** Cuts every connection now. */
   cutAll(): void;
   close(): Promise<void>;
@@ -26,7 +28,7 @@ export function random(seed: number): () => number {
 
 /** `meanBytes`: how many bytes pass, on average, before a cut. */
 export async function createCuttingProxy(target: string, seed: number, meanBytes: number): Promise<CuttingProxy> {
-  const { hostname, port } = new URL(target);
+  let { hostname, port } = new URL(target);
   const next = random(seed);
   const open = new Set<Socket>();
   let cuts = 0;
@@ -73,6 +75,9 @@ export async function createCuttingProxy(target: string, seed: number, meanBytes
     },
     heal() {
       healed = true;
+    },
+    retarget(url) {
+      ({ hostname, port } = new URL(url));
     },
     cutAll() {
       for (const socket of open) socket.resetAndDestroy();

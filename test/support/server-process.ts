@@ -76,6 +76,18 @@ export async function startServerProcess(
   if (url === undefined || child.pid === undefined) throw new Error(`unexpected first line: ${line}`);
   const pid = child.pid;
 
+  /** Standard error may be read later than the first line on standard output. */
+  const admin = async (): Promise<string> => {
+    await until(20_000, "the admin's URL in the log", () => adminUrl !== undefined);
+    return adminUrl ?? "";
+  };
+
+  const inspector = async (): Promise<string> => {
+    const line = /Debugger listening on (ws:\S+)/;
+    await until(20_000, "the inspector's URL in the log", () => line.test(log));
+    return line.exec(log)?.[1] ?? "";
+  };
+
   return {
     url,
     pid,
@@ -89,32 +101,31 @@ export async function startServerProcess(
       await until(20_000, `${String(pattern)} in the log`, () => [...log.matchAll(all)].length >= times);
     },
     async metric(name) {
-      if (adminUrl === undefined) throw new Error(`no admin URL in the log: ${log}`);
-      const text = await (await fetch(adminUrl)).text();
+      const url = await admin();
+      // On a connection of its own: one that is kept may be closed just when it is used again.
+      const text = await (await fetch(url, { headers: { connection: "close" } })).text();
       return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
     },
     async heldMemory() {
       // Twice, because what has a finalizer goes only in the second.
       const collect = ["HeapProfiler.collectGarbage", "HeapProfiler.collectGarbage"];
       const expression = "(({ heapUsed, external }) => heapUsed + external)(process.memoryUsage())";
-      return (await within(20_000, "the process's memory", inspect(log, expression, collect))) as number;
+      return (await within(20_000, "the process's memory", inspect(await inspector(), expression, collect))) as number;
     },
     async usedHeap() {
       const asked = inspect(log, "process.memoryUsage().heapUsed");
       return (await within(20_000, "the process's heap", asked)) as number;
     },
     async resources() {
-      const asked = inspect(log, "process.getActiveResourcesInfo()");
+      const asked = inspect(await inspector(), "process.getActiveResourcesInfo()");
       return (await within(20_000, "the process's resources", asked)) as string[];
     },
   };
 }
 
 /** What the expression is in the process, over the Chrome DevTools Protocol, after the methods. */
-async function inspect(log: string, expression: string, methods: readonly string[] = []): Promise<unknown> {
-  const inspector = /Debugger listening on (ws:\S+)/.exec(log)?.[1];
-  if (inspector === undefined) throw new Error(`no inspector in the log: ${log}`);
-  const socket = new WebSocket(inspector);
+async function inspect(url: string, expression: string, methods: readonly string[] = []): Promise<unknown> {
+  const socket = new WebSocket(url);
   await once(socket, "open");
   try {
     let id = 0;
