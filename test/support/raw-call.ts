@@ -41,7 +41,9 @@ function http2Client(url: string): RawClient {
   let session: ClientHttp2Session | undefined;
   const open = (): ClientHttp2Session => {
     if (session === undefined || session.closed || session.destroyed) {
-      session = connect(url);
+      // What was not sent of requests that were answered early goes on counting, and with 10 MB of it, unless told
+      // otherwise, Node refuses every answer on the connection.
+      session = connect(url, { maxSessionMemory: 1000 });
       session.on("error", () => undefined);
     }
     return session;
