@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { exitCodes } from "../../src/cli/exit-codes.ts";
 import { jsonLines, runCli, spawnCli, startServer, useServer } from "../support/cli.ts";
 import type { CliResult } from "../support/cli.ts";
+import { useProxy } from "../support/cutting-proxy.ts";
 import { until } from "../support/deadline.ts";
 
 const server = useServer();
@@ -141,14 +142,15 @@ describe("tail", () => {
     const dir = await mkdtemp("/tmp/sluice-cli-");
     onTestFinished(() => rm(dir, { recursive: true, force: true }));
     const first = await startServer(["--store", "lmdb", "--data-dir", dir]);
-    const url = ["--url", first.url];
+    const proxy = await useProxy(first.url);
+    const url = ["--url", proxy.url];
     await runCli(["push", "x", "-", ...url], { stdin: "one\n" });
     const cli = spawnCli(["tail", "x", ...url], { stdin: "" });
     await cli.printed(/^one\n$/);
     first.cli.kill("SIGKILL");
     await first.cli.done;
     await until(20_000, "a note of the broken connection", () => cli.stderr.includes("the connection broke"));
-    await startServer(["--store", "lmdb", "--data-dir", dir, "--port", new URL(first.url).port]);
+    proxy.retarget((await startServer(["--store", "lmdb", "--data-dir", dir])).url);
     await runCli(["push", "x", "-", ...url], { stdin: "two\n" });
     await cli.printed(/^one\ntwo\n$/);
     cli.kill("SIGINT");

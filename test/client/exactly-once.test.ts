@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { createSluiceClient } from "../../src/client/index.ts";
 import type { SluiceClient, SluiceClientOptions } from "../../src/client/index.ts";
 import type { Config } from "../../src/config.ts";
-import { createCuttingProxy, random } from "../support/cutting-proxy.ts";
+import { random, useProxy } from "../support/cutting-proxy.ts";
 import { within } from "../support/deadline.ts";
 import { useServer } from "../support/server.ts";
 
@@ -16,12 +16,6 @@ function useClient(url: string, options: Partial<SluiceClientOptions> = {}): Slu
   const client = createSluiceClient({ url, token: "sample", retry, ...options });
   onTestFinished(() => client.close());
   return client;
-}
-
-async function useProxy(target: string, seed: number, meanBytes: number) {
-  const proxy = await createCuttingProxy(target, seed, meanBytes);
-  onTestFinished(() => proxy.close());
-  return proxy;
 }
 
 async function textsOf(client: SluiceClient, stream: string): Promise<string[]> {
@@ -120,7 +114,7 @@ describe("over connections that are cut at random places", () => {
 
   it("a seal whose ack is lost is found to be done", async () => {
     const server = await useServer();
-    const proxy = await useProxy(server.url, 1, Infinity);
+    const proxy = await useProxy(server.url);
     const client = useClient(proxy.url);
     const appender = client.data.appender("s", { createIfMissing: true });
     await appender.append([{ data: "a" }]);
@@ -169,8 +163,7 @@ describe("what comes back", () => {
     const dataDir = await mkdtemp(join(tmpdir(), "sluice-replaced-"));
     onTestFinished(() => rm(dataDir, { recursive: true, force: true }));
     const server = await useServer({ store: "lmdb", dataDir });
-    // Its port stays, and nobody else can take it meanwhile.
-    const proxy = await useProxy(server.url, 1, Infinity);
+    const proxy = await useProxy(server.url);
     const client = useClient(proxy.url, { retry: { attempts: 1000, baseDelayMs: 5, maxDelayMs: 50 } });
     await client.data.append("s", [{ data: "a" }], { createIfMissing: true });
     const retries: number[] = [];

@@ -1,5 +1,6 @@
 import { connect, createServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
+import { onTestFinished } from "vitest";
 
 /** A TCP proxy that cuts connections at pseudo-random places, in both directions. */
 export interface CuttingProxy {
@@ -26,8 +27,17 @@ export function random(seed: number): () => number {
   };
 }
 
-/** `meanBytes`: how many bytes pass, on average, before a cut. */
-export async function createCuttingProxy(target: string, seed: number, meanBytes: number): Promise<CuttingProxy> {
+/**
+ * Until the end of the test. `meanBytes`: how many bytes pass, on average, before a cut. One that does not cut keeps
+ * the port of a server that is replaced: nobody else can take it meanwhile.
+ */
+export async function useProxy(target: string, seed = 1, meanBytes = Infinity): Promise<CuttingProxy> {
+  const proxy = await createCuttingProxy(target, seed, meanBytes);
+  onTestFinished(() => proxy.close());
+  return proxy;
+}
+
+async function createCuttingProxy(target: string, seed: number, meanBytes: number): Promise<CuttingProxy> {
   let { hostname, port } = new URL(target);
   const next = random(seed);
   const open = new Set<Socket>();
