@@ -33,12 +33,14 @@ export function launchChromium(args: readonly string[] = []): Promise<Browser> {
   });
 }
 
-/** A Chromium, and a server of pages in `root`, which may import the sources. */
-export async function openBrowser(
-  root = join(import.meta.dirname, "page"),
-  args: readonly string[] = [],
-): Promise<BrowserOfTest> {
-  const browser = await launchChromium(args);
+/** A server of pages, and of Sluice's sources in them. */
+export interface PageServer {
+  readonly origin: string;
+  close(): Promise<void>;
+}
+
+/** Serves the pages in `root`. */
+export async function servePages(root = join(import.meta.dirname, "page")): Promise<PageServer> {
   const vite = await createServer({
     root,
     configFile: false,
@@ -48,19 +50,25 @@ export async function openBrowser(
     server: { host: "127.0.0.1", port: 0, hmr: false, ws: false, fs: { allow: [join(import.meta.dirname, "../..")] } },
   });
   await vite.listen();
-  const origin = (vite.resolvedUrls?.local[0] ?? "").replace(/\/$/, "");
+  return { origin: (vite.resolvedUrls?.local[0] ?? "").replace(/\/$/, ""), close: () => vite.close() };
+}
+
+/** A Chromium, and a server of pages in `root`. */
+export async function openBrowser(root?: string, args: readonly string[] = []): Promise<BrowserOfTest> {
+  const browser = await launchChromium(args);
+  const pages = await servePages(root);
   return {
-    origin,
+    origin: pages.origin,
     async open(path, script) {
       const tab = await browser.newPage();
       if (script !== undefined) await tab.addInitScript(script);
-      await tab.goto(`${origin}/${path}`);
+      await tab.goto(`${pages.origin}/${path}`);
       await tab.waitForFunction(() => "page" in globalThis);
       return tab;
     },
     async close() {
       await browser.close();
-      await vite.close();
+      await pages.close();
     },
   };
 }

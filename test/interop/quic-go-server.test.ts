@@ -125,7 +125,7 @@ for (const protocol of ["connect", "grpc", "grpc-web"] as const) {
       for await (const _ of greet.greetRepeatedly({ name: "Ada", times: 2, interval })) break;
       await server.printed(/^left$/, left + 1);
       const late = (async () => {
-        for await (const _ of greet.greetRepeatedly({ name: "Ada", times: 2, interval }, { timeoutMs: 500 })) {
+        for await (const _ of greet.greetRepeatedly({ name: "Ada", times: 2, interval }, { timeoutMs: 2000 })) {
         }
       })();
       expect((await failure(late)).code).toBe(Code.DeadlineExceeded);

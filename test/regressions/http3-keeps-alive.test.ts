@@ -37,7 +37,8 @@ it("a process that listens for HTTP/3 stays, until it has closed", async () => {
       "data",
     ),
   );
-  const end = once(child, "exit") as Promise<[number | null, string | null]>;
+  // Not "exit": what it has said may be read later than that.
+  const end = once(child, "close") as Promise<[number | null, string | null]>;
   // Whatever waits for its turn has it, so that a process with nothing to do would say so.
   const idle = await Promise.race([
     end,

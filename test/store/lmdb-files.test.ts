@@ -70,7 +70,7 @@ describe("an lmdb store's files", () => {
     const refused = run();
     let errors = "";
     refused.stderr.on("data", (chunk: Buffer) => (errors += chunk.toString()));
-    await within(20_000, "the other's end", new Promise((resolve) => refused.once("exit", resolve)));
+    await within(20_000, "the other's end", new Promise((resolve) => refused.once("close", resolve)));
     expect(errors).toContain(`is in use (process ${process.pid} has it)`);
     await store.close();
     const owner = run();

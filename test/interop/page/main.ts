@@ -16,18 +16,18 @@ const page = {
     return (await clientOf(lane).greet.greet({ name: "Ada" })).greeting;
   },
 
-  /** How many milliseconds lie between the first greeting and the last. */
-  async greetRepeatedly(lane: Lane): Promise<{ greetings: string[]; spreadMs: number }> {
+  async greetRepeatedly(lane: Lane): Promise<string[]> {
     const greetings: string[] = [];
-    let first = 0;
-    let last = 0;
-    const request = { name: "Ada", times: 5, interval: { nanos: 100_000_000 } };
-    for await (const { greeting } of clientOf(lane).greet.greetRepeatedly(request)) {
-      last = performance.now();
-      if (greetings.length === 0) first = last;
-      greetings.push(greeting);
-    }
-    return { greetings, spreadMs: last - first };
+    const request = { name: "Ada", times: 5, interval: { nanos: 10_000_000 } };
+    for await (const { greeting } of clientOf(lane).greet.greetRepeatedly(request)) greetings.push(greeting);
+    return greetings;
+  },
+
+  /** The first of two greetings, of which the second is an hour away. */
+  async firstGreeting(lane: Lane): Promise<string> {
+    const request = { name: "Ada", times: 2, interval: { seconds: 3600n } };
+    for await (const { greeting } of clientOf(lane).greet.greetRepeatedly(request)) return greeting;
+    return "none";
   },
 
   /** Follows a stream while it appends to it, and leaves after the last record. */
