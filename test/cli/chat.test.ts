@@ -131,7 +131,7 @@ describe("chat", () => {
 describe("demo", () => {
   it("calls every method over every protocol, and leaves nothing behind", async () => {
     const tmp = await tempDir();
-    const { code, stdout, stderr } = await runCli(["demo", "--json"], { env: { TMPDIR: tmp }, timeoutMs: 120_000 });
+    const { code, stdout, stderr } = await runCli(["demo", "--json"], { env: { TMPDIR: tmp }, timeoutMs: 300_000 });
     expect(stderr).toBe("");
     expect(code).toBe(0);
     const rows = jsonLines(stdout);
@@ -144,13 +144,13 @@ describe("demo", () => {
     expect(seen.size).toBe(rows.length);
     const { readdir } = await import("node:fs/promises");
     expect(await readdir(tmp)).toEqual([]);
-  }, 150_000);
+  }, 320_000);
 
   it("prints a table for people", async () => {
-    const { code, stdout } = await runCli(["demo"], { timeoutMs: 120_000 });
+    const { code, stdout } = await runCli(["demo"], { timeoutMs: 300_000 });
     expect(code).toBe(0);
     expect(stdout).toMatch(/^OVER +METHOD +SHAPE +MESSAGES +DATA +MS +MESSAGES\/S +MB\/S +SEEN$/m);
     expect(stdout).toMatch(/^grpc, HTTP\/2, TLS +Exchange +bidi .* ok$/m);
     expect(stdout).toMatch(/\nall 72 as expected\n$/);
-  }, 150_000);
+  }, 320_000);
 });

@@ -36,7 +36,7 @@ describe("over connections that are cut at random places", () => {
     const { protocol, httpVersion } = lane;
     it(
       `${protocol} on HTTP/${httpVersion}: each record is stored exactly once, and read exactly once`,
-      { timeout: 120_000 },
+      { timeout: 300_000 },
       async () => {
         const server = await useServer();
         // One at a time costs a round trip each: fewer there, and more cuts.
@@ -86,7 +86,7 @@ describe("over connections that are cut at random places", () => {
   }
 
   for (const httpVersion of ["1.1", "2"] as const) {
-    it(`an upload on HTTP/${httpVersion} resumes, and its seal is right`, { timeout: 120_000 }, async () => {
+    it(`an upload on HTTP/${httpVersion} resumes, and its seal is right`, { timeout: 300_000 }, async () => {
       const server = await useServer();
       const proxy = await useProxy(server.url, 7, 400_000);
       const client = useClient(proxy.url, { httpVersion });

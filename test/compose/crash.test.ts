@@ -25,7 +25,7 @@ interface Upload {
 
 it(
   `loses no acked record and tears no batch when it is killed in the middle of ${uploads} uploads, ${rounds} times`,
-  { timeout: 180_000 },
+  { timeout: 600_000 },
   async () => {
     const dataDir = await mkdtemp(join(tmpdir(), "sluice-crash-"));
     onTestFinished(() => rm(dataDir, { recursive: true, force: true }));

@@ -34,7 +34,7 @@ describe("a reader that stops reading", () => {
     ["64 KiB records", 64 * 1024, 16],
     ["256 KiB records, as `push` makes them", 256 * 1024, 3],
   ] as const) {
-    it(`holds at most 1 MiB of the server's memory: ${what}`, { timeout: 60_000 }, async () => {
+    it(`holds at most 1 MiB of the server's memory: ${what}`, { timeout: 240_000 }, async () => {
       const server = await startServerProcess(["--admin-port", "0"], { inspect: true });
       const made = createTransport({ protocol: "connect", httpVersion: "2", tls: false }, server.url);
       onTestFinished(made.close);

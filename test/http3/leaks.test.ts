@@ -183,7 +183,7 @@ async function expectFlat(server: Running, count: number, work: (count: number) 
   expect(await server.metric("sluice_http3_panics_total")).toBe(0);
 }
 
-it("sessions that are opened and dropped leave nothing behind", { timeout: 300_000 }, async () => {
+it("sessions that are opened and dropped leave nothing behind", { timeout: 1_200_000 }, async () => {
   const server = await startHttp3Server("--keepalive-interval", "1s", "--keepalive-timeout", "1s");
   const client = new Client();
   const next = random(20_261_121);
@@ -199,7 +199,7 @@ it("sessions that are opened and dropped leave nothing behind", { timeout: 300_0
   });
 });
 
-it("requests that are opened and dropped on one connection leave nothing behind", { timeout: 300_000 }, async () => {
+it("requests that are opened and dropped on one connection leave nothing behind", { timeout: 1_200_000 }, async () => {
   const server = await startHttp3Server();
   const client = new Client();
   const next = random(4);
@@ -216,7 +216,7 @@ it("requests that are opened and dropped on one connection leave nothing behind"
   });
 });
 
-it("readers that stop reading hold a bounded part of the server's memory each", { timeout: 120_000 }, async () => {
+it("readers that stop reading hold a bounded part of the server's memory each", { timeout: 300_000 }, async () => {
   const server = await startHttp3Server();
   const writer = createSluiceClient({ url: server.url, token: "sample", ca: tlsFiles.ca });
   onTestFinished(() => writer.close());

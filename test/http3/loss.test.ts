@@ -50,7 +50,7 @@ function expectStorm(proxy: UdpProxy): void {
 }
 
 describe("with 5 % of the datagrams lost and 5 % reordered, each way", () => {
-  it("bodies of 8 MiB arrive whole, up and down", { timeout: 120_000 }, async () => {
+  it("bodies of 8 MiB arrive whole, up and down", { timeout: 300_000 }, async () => {
     const up = createHash("sha256");
     const { listener } = await useHttp3((exchange) => {
       exchange.sendHead(200, new Headers());
@@ -98,7 +98,7 @@ describe("with 5 % of the datagrams lost and 5 % reordered, each way", () => {
     expectStorm(proxy);
   });
 
-  it("streams of messages lose none, in order", { timeout: 120_000 }, async () => {
+  it("streams of messages lose none, in order", { timeout: 300_000 }, async () => {
     const { client, proxy } = await useStormy(2);
     // Enough bytes for some hundred datagrams, however many messages share one.
     const count = 12_000;
@@ -118,7 +118,7 @@ describe("with 5 % of the datagrams lost and 5 % reordered, each way", () => {
     expectStorm(proxy);
   });
 
-  it("the store keeps each record exactly once", { timeout: 120_000 }, async () => {
+  it("the store keeps each record exactly once", { timeout: 300_000 }, async () => {
     const { client, direct, proxy } = await useStormy(3);
     await client.data.createStream("s");
     const next = random(4);

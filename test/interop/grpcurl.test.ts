@@ -13,7 +13,7 @@ let server: Server;
 let address: string;
 beforeAll(async () => {
   try {
-    await run(program, ["-version"], { timeout: 30_000 });
+    await run(program, ["-version"], { timeout: 60_000 });
   } catch (cause) {
     const install = "go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3";
     throw new Error(`there is no ${program}: \`${install}\` and put it on the PATH, or set GRPCURL`, { cause });
@@ -25,7 +25,7 @@ afterAll(() => server.close());
 
 /** Calls grpcurl, which knows nothing of the services: reflection has to tell. */
 async function grpcurl(options: readonly string[], ...command: string[]): Promise<string> {
-  return (await run(program, ["-plaintext", ...options, address, ...command], { timeout: 30_000 })).stdout;
+  return (await run(program, ["-plaintext", ...options, address, ...command], { timeout: 60_000 })).stdout;
 }
 
 /** Calls a method; the answers are one JSON value after the other. */

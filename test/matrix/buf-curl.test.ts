@@ -16,7 +16,7 @@ afterAll(() => server.close());
 async function curl(protocol: string, method: string, data: string, extra: string[] = []): Promise<unknown[]> {
   const args = ["curl", "--http2-prior-knowledge", "--protocol", protocol, "-H", "Acme-Token: sample", ...extra];
   const out = await new Promise<string>((resolve, reject) => {
-    execFile(buf, [...args, "-d", data, `${server.url}/${method}`], { timeout: 30_000 }, (error, stdout, stderr) => {
+    execFile(buf, [...args, "-d", data, `${server.url}/${method}`], { timeout: 60_000 }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
       else reject(new Error(`buf curl failed: ${stderr}`, { cause: error }));
     });

@@ -75,7 +75,7 @@ async function call(session: ClientHttp2Session, { method, body, half, cut, head
   await closed;
 }
 
-it("nothing of calls that are over is kept, however they ended", { timeout: 300_000 }, async () => {
+it("nothing of calls that are over is kept, however they ended", { timeout: 1_200_000 }, async () => {
   const server = await startServerProcess(["--store", "memory", "--admin-port", "0"], { inspect: true });
   const next = random(20_261_121);
   const run = async (count: number): Promise<void> => {

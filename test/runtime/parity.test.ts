@@ -159,7 +159,7 @@ function nameOf({ shape, protocol, json, gzip }: Manner): string {
 
 describe("a streaming call comes to the same as with Connect's own adapter", () => {
   for (const manner of manners) {
-    it(nameOf(manner), { timeout: 120_000 }, async () => {
+    it(nameOf(manner), { timeout: 300_000 }, async () => {
       await fc.assert(
         fc.asyncProperty(fc.constantFrom(...httpVersions), scriptOf(manner.shape), async (httpVersion, script) => {
           // Two at once on the runtime, because its calls share the memory that they write.
@@ -187,7 +187,7 @@ describe("a streaming call comes to the same as with Connect's own adapter", () 
 
 describe("a call that its client cuts", () => {
   for (const shape of ["client", "server", "bidi"] as const) {
-    it(`leaves no handler and no call behind: ${shape}`, { timeout: 120_000 }, async () => {
+    it(`leaves no handler and no call behind: ${shape}`, { timeout: 300_000 }, async () => {
       const cutAt = fc.nat(100_000);
       await fc.assert(
         fc.asyncProperty(fc.constantFrom(...httpVersions), scriptOf(shape), cutAt, async (httpVersion, script, at) => {

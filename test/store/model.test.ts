@@ -203,7 +203,7 @@ function sealOf(
 }
 
 describe("any sequence of operations comes to what the plain reference says", () => {
-  it("memory", { timeout: 60_000 }, async () => {
+  it("memory", { timeout: 240_000 }, async () => {
     await fc.assert(
       fc.asyncProperty(operations, async (played) => {
         const clock = { nowMs: 1_000_000 };
@@ -214,7 +214,7 @@ describe("any sequence of operations comes to what the plain reference says", ()
     );
   });
 
-  it("lmdb, also when it is closed and opened again", { timeout: 60_000 }, async () => {
+  it("lmdb, also when it is closed and opened again", { timeout: 240_000 }, async () => {
     const dir = await mkdtemp(join(tmpdir(), "sluice-model-"));
     const clock = { nowMs: 1_000_000 };
     const open = (): Promise<Store> =>

@@ -22,6 +22,6 @@ it("the program in docs/http3.md prints what stands there", async () => {
       .replace('"sluice"', `"${urlOf("src/index.ts")}"`)
       .replace('"sluice/client"', `"${urlOf("src/client/index.ts")}"`),
   );
-  const { stdout } = await promisify(execFile)(process.execPath, [file], { timeout: 20_000 });
+  const { stdout } = await promisify(execFile)(process.execPath, [file], { timeout: 60_000 });
   expect(stdout).toBe(printed);
 });

@@ -61,6 +61,8 @@ function launch(args: readonly string[], options: CliOptions): CliProcess {
   });
   let stdout = "";
   let stderr = "";
+  /** It has ended, and everything that it printed has been read. */
+  let closed = false;
   child.stdout.setEncoding("utf8").on("data", (chunk: string) => (stdout += chunk));
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => (stderr += chunk));
   // The process may end before it has read everything.
@@ -69,6 +71,7 @@ function launch(args: readonly string[], options: CliOptions): CliProcess {
   const done = new Promise<CliResult>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (code, signal) => {
+      closed = true;
       resolve({ code: code ?? signal ?? "unknown", stdout, stderr });
     });
   });
@@ -89,7 +92,7 @@ function launch(args: readonly string[], options: CliOptions): CliProcess {
     kill: (signal) => child.kill(signal),
     async printed(pattern) {
       await until(30_000, `${args.join(" ")}: ${String(pattern)} on standard output`, () => {
-        return pattern.test(stdout) || child.exitCode !== null;
+        return pattern.test(stdout) || closed;
       });
       const match = pattern.exec(stdout);
       if (match === null) throw new Error(`${args.join(" ")} ended without ${String(pattern)}: ${stdout}${stderr}`);

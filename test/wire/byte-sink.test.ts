@@ -125,7 +125,7 @@ describe("a byte sink", () => {
       }),
       { numRuns: 250 },
     );
-  }, 60_000);
+  }, 240_000);
 
   it("writes memory again once it is released, and so stops allocating", () => {
     let allocations = 0;

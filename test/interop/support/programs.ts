@@ -7,7 +7,7 @@ import { until, within } from "../../support/deadline.ts";
 /** Fails if a lane cannot run, and says what it needs. */
 export async function mustRun(program: string, args: readonly string[], install: string): Promise<string> {
   try {
-    const { stdout, stderr } = await promisify(execFile)(program, args, { timeout: 30_000 });
+    const { stdout, stderr } = await promisify(execFile)(program, args, { timeout: 60_000 });
     return stdout + stderr;
   } catch (cause) {
     throw new Error(`${program} does not run: ${install}`, { cause });
