@@ -111,7 +111,14 @@ impl Shared {
     }
 
     pub fn close(&self, code: Code, reason: &str) {
-        self.conn.close(varint(code.value()), reason.as_bytes());
+        self.close_with(varint(code.value()), reason.as_bytes());
+    }
+
+    /// What has ended the connection stays its end: a close would take its place for streams that have not looked yet.
+    fn close_with(&self, code: quinn::VarInt, reason: &[u8]) {
+        if self.conn.close_reason().is_none() {
+            self.conn.close(code, reason);
+        }
     }
 
     fn fail(&self, Fault { code, reason }: &Fault) {
@@ -406,7 +413,7 @@ impl quic::OpenStreams<Bytes> for OpenStreams {
         } else {
             code
         };
-        self.shared.conn.close(varint(code.value()), reason);
+        self.shared.close_with(varint(code.value()), reason);
     }
 }
 

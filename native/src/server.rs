@@ -12,7 +12,7 @@ use h3::ext::Protocol;
 use h3::server::RequestResolver;
 use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, ServerConfig};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine::{Engine, Event, lock, runtime};
 use crate::incoming::Opened;
@@ -33,6 +33,10 @@ pub struct ServerOptions {
 
 /// How long what has been answered may take to reach the peers once the server closes.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How long whoever has asked may take to read the answer once it has arrived: some clients lose with the connection
+/// what they have not read yet, and most close it themselves when they have been told to go.
+const LINGER: Duration = Duration::from_secs(1);
 
 pub struct Server {
     engine: Arc<Engine>,
@@ -58,6 +62,8 @@ struct Peer {
     goaway: watch::Sender<bool>,
     streams: AtomicUsize,
     idle: Notify,
+    /// When the last stream was done.
+    done: Mutex<Option<Instant>>,
     /// A peer may open streams as fast as it resets them: JavaScript must have let go of the ones before.
     slots: Arc<Semaphore>,
     sessions: Arc<Sessions>,
@@ -75,6 +81,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        *lock(&self.0.done) = Some(Instant::now());
         if self.0.streams.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.idle.notify_waiters();
         }
@@ -91,6 +98,19 @@ impl Peer {
                 return;
             }
             idle.await;
+        }
+    }
+
+    /// Resolves once there has been no stream for so long that the last answer has been read.
+    async fn quiet(&self) {
+        loop {
+            self.idle().await;
+            let left = lock(&self.done)
+                .map_or(Duration::ZERO, |done| LINGER.saturating_sub(done.elapsed()));
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
         }
     }
 }
@@ -196,8 +216,17 @@ impl Server {
         self.goaway(None);
         let peers: Vec<Arc<Peer>> = lock(&self.open).values().cloned().collect();
         let _ = timeout(FAREWELL, async {
-            for peer in peers {
+            for peer in &peers {
                 peer.idle().await;
+            }
+        })
+        .await;
+        let _ = timeout(LINGER, async {
+            for peer in &peers {
+                tokio::select! {
+                    () = peer.quiet() => {}
+                    _ = peer.shared.conn.closed() => {}
+                }
             }
         })
         .await;
@@ -269,6 +298,7 @@ impl Server {
             goaway: watch::Sender::new(false),
             streams: AtomicUsize::new(0),
             idle: Notify::new(),
+            done: Mutex::default(),
             slots: Arc::new(Semaphore::new(self.options.limits.streams as usize)),
             sessions,
         });
@@ -339,7 +369,7 @@ impl Server {
                         return End::of_connection(&error);
                     }
                 }
-                () = peer.idle(), if draining => {
+                () = peer.quiet(), if draining => {
                     return End::Local(Code::H3_NO_ERROR.value(), "drained".to_string());
                 }
             }

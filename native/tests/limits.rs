@@ -267,7 +267,8 @@ async fn forgets_who_is_silent() {
     client.shutdown_background();
     until("the end of the connection", || server.connections() == 0).await;
     until("the end of the stream", || server.engine.streams() == 0).await;
-    assert!(lock(&server.broken).iter().all(|end| *end == End::Timeout));
+    let broken = lock(&server.broken).clone();
+    assert!(broken.iter().all(|end| *end == End::Timeout), "{broken:?}");
     drop(kept);
 }
 
@@ -424,4 +425,33 @@ async fn sends_batches_that_the_system_takes() {
     // A small buffer of the system's may lose a few, but not all of one size.
     let path = conn.stats().path;
     assert_eq!(path.black_holes_detected, 0, "{path:?}");
+}
+
+#[tokio::test]
+async fn leaves_an_answer_to_be_read_before_it_closes() {
+    // A machine may be so busy that the time for it is over before it is looked at, but not always.
+    for _ in 0..5 {
+        let server = TestServer::start(Setup::default());
+        let conn = server.connect().await;
+        let _control = settings(&conn).await;
+        let (mut send, mut recv) = conn.open_bi().await.expect("a stream");
+        send.write_all(&get(&[])).await.expect("sent");
+        until("the request", || server.engine.streams() == 1).await;
+        server.server.goaway(None);
+        send.finish().expect("open");
+        until("the arrival of the answer", || server.engine.streams() == 0).await;
+        // Whatever the server has to say has its turn.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let open = conn.close_reason().is_none();
+        let answer = within("the answer", recv.read_to_end(1000)).await;
+        assert_eq!(status(&answer.expect("an answer")), Some(200));
+        let end = within("the close", conn.closed()).await;
+        assert!(
+            matches!(end, ConnectionError::ApplicationClosed(close) if close.error_code == code(0x100))
+        );
+        if open {
+            return;
+        }
+    }
+    panic!("it closes at once");
 }
