@@ -4,7 +4,7 @@ use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, ResetError, VarInt};
@@ -48,7 +48,13 @@ impl Intake {
     /// Ends once the peer has reset the stream, or is lost: also while nothing is read. To be awaited by the task
     /// that reads, because quinn wakes one.
     pub async fn cut(&self) -> Result<VarInt, ConnectionError> {
-        let reset = poll_fn(|cx| pin!(self.lock().received_reset()).poll(cx)).await;
+        let waiting = Waiting::default();
+        let waker = Waker::from(waiting.0.clone());
+        let reset = poll_fn(|cx| {
+            waiting.0.set(Some(cx.waker().clone()));
+            pin!(self.lock().received_reset()).poll(&mut Context::from_waker(&waker))
+        })
+        .await;
         match reset {
             Ok(Some(code)) => Ok(code),
             Err(ResetError::ConnectionLost(error)) => Err(error),
@@ -62,5 +68,34 @@ impl Intake {
         let mut stream = self.lock();
         let chunk = ready!(pin!(stream.read_chunk(usize::MAX, true)).poll(cx))?;
         Poll::Ready(Ok(chunk.map(|chunk| chunk.bytes)))
+    }
+}
+
+/// Wakes the task that waits for a cut, for as long as it does. quinn keeps the waker of a body that has come to its
+/// end meanwhile until the connection is over: it must not keep the task.
+#[derive(Default)]
+struct Waiting(Arc<Relay>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.set(None);
+    }
+}
+
+#[derive(Default)]
+struct Relay(Mutex<Option<Waker>>);
+
+impl Relay {
+    fn set(&self, waker: Option<Waker>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = waker;
+    }
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        let waker = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }

@@ -113,7 +113,7 @@ export async function startServerProcess(
       return (await within(20_000, "the process's memory", inspect(await inspector(), expression, collect))) as number;
     },
     async usedHeap() {
-      const asked = inspect(log, "process.memoryUsage().heapUsed");
+      const asked = inspect(await inspector(), "process.memoryUsage().heapUsed");
       return (await within(20_000, "the process's heap", asked)) as number;
     },
     async resources() {
