@@ -11,9 +11,9 @@ use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
 use crate::client::{Client, Target};
+use crate::end::End;
 use crate::engine::{Engine, Event, PANICS, runtime};
 use crate::server::{Server, ServerOptions};
-use crate::stream::End;
 use crate::tls::Identity;
 use crate::transport::Limits;
 

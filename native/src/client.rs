@@ -16,13 +16,18 @@ use quinn::{ClientConfig, ConnectionError, Endpoint};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::end::{End, malformed};
 use crate::engine::{Engine, Event, Fields, lock, runtime};
+use crate::headers::{fields_of, header_map};
 use crate::intake::Intake;
 use crate::message;
-use crate::quic::{Aside, Connection, OpenStreams, Shared};
+use crate::quic::shared::{Aside, Shared};
+use crate::quic::{Connection, OpenStreams};
 use crate::rules::Side;
 use crate::running::Running;
-use crate::stream::{End, Guard, Stream, fields_of, header_map, malformed, read, write};
+use crate::stream::reader::read;
+use crate::stream::writer::write;
+use crate::stream::{Guard, Stream};
 use crate::tls::{self, Identity};
 use crate::transport::{Limits, bind, endpoint_config, transport};
 
@@ -268,7 +273,7 @@ async fn exchange(stream: Arc<Stream>, server: Server, target: Target, opening: 
 
 async fn respond(
     stream: Arc<Stream>,
-    mut recv: h3::client::RequestStream<crate::quic::RecvStream, Bytes>,
+    mut recv: h3::client::RequestStream<crate::quic::streams::RecvStream, Bytes>,
     intake: Intake,
     bodiless: bool,
 ) {

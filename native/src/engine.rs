@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::runtime::Runtime;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::stream::{End, Stream};
+use crate::end::End;
+use crate::stream::Stream;
 use crate::webtransport::Session;
 
 /// Names and values, by turns. Values are bytes, each a character of its own.

@@ -9,7 +9,7 @@ use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 
 use crate::integer;
-use crate::quic::varint as code_of;
+use crate::quic::shared::varint as code_of;
 
 /// draft-ietf-webtrans-http3, section 4.2.
 const WEBTRANSPORT_STREAM: u64 = 0x41;

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 use h3::error::Code;
 use quinn::{ConnectionError, ReadError, ReadToEndError};
 
+use crate::end::End;
 use crate::engine::{PANICS, lock};
 use crate::frames::tests::PANIC;
-use crate::stream::End;
 use support::wire::{data, frame, get};
 use support::{Setup, TestServer, is_served, until, within};
 

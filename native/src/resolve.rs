@@ -12,7 +12,9 @@ use tokio::time::timeout;
 
 use crate::intake::Intake;
 use crate::message;
-use crate::quic::{Aside, BidiStream, Connection, Shared, Stopped};
+use crate::quic::Connection;
+use crate::quic::shared::{Aside, Shared, Stopped};
+use crate::quic::streams::BidiStream;
 
 pub struct Resolved {
     pub request: Request<()>,

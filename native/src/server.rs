@@ -14,12 +14,16 @@ use quinn::{AsyncUdpSocket, Endpoint, Incoming, Runtime, ServerConfig};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::end::End;
 use crate::engine::{Engine, Event, lock, runtime};
+use crate::headers::fields_of;
 use crate::incoming::Opened;
-use crate::quic::{Connection, Shared, WebTransport};
+use crate::quic::Connection;
+use crate::quic::shared::{Shared, WebTransport};
 use crate::resolve::{Resolved, resolve};
 use crate::rules::Side;
-use crate::stream::{End, fields_of, read, write};
+use crate::stream::reader::read;
+use crate::stream::writer::write;
 use crate::tls::{self, Identity};
 use crate::transport::{Limits, bind, endpoint_config, transport};
 use crate::webtransport::{self, Sessions};
@@ -230,7 +234,7 @@ impl Server {
             }
         })
         .await;
-        let code = crate::quic::varint(Code::H3_NO_ERROR.value());
+        let code = crate::quic::shared::varint(Code::H3_NO_ERROR.value());
         let endpoints = std::mem::take(&mut *lock(&self.endpoints));
         for endpoint in &endpoints {
             endpoint.close(code, b"");

@@ -8,11 +8,15 @@ use bytes::Bytes;
 use http::HeaderMap;
 use quinn::StoppedError;
 
+use crate::end::End;
 use crate::engine::{Fields, lock};
+use crate::halves::{RecvHalf, SendHalf};
 use crate::incoming::Opened;
 use crate::intake::Intake;
-use crate::quic::varint as code_of;
-use crate::stream::{End, RecvHalf, SendHalf, Sink, Stream, read, write};
+use crate::quic::shared::varint as code_of;
+use crate::stream::Stream;
+use crate::stream::reader::{Sink, read};
+use crate::stream::writer::write;
 
 /// WEBTRANSPORT_BUFFERED_STREAM_REJECTED and WEBTRANSPORT_SESSION_GONE: section 9.5 of the draft.
 pub const BUFFERED_STREAM_REJECTED: u64 = 0x3994_bd84;

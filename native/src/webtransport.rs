@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::engine::{Engine, Event, lock};
 use crate::incoming::Opened;
 use crate::integer;
-use crate::quic::varint as code_of;
+use crate::quic::shared::varint as code_of;
 use crate::server::Counted;
 use crate::session_stream::{BUFFERED_STREAM_REJECTED, SESSION_GONE, exchange, to_wire};
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use h3::error::Code;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ConnectionError, Endpoint};
+use sluice_native::end::End;
 use sluice_native::engine::lock;
-use sluice_native::stream::End;
 use sluice_native::transport::{Limits, bind, endpoint_config, transport};
 use support::wire::{data, get, status};
 use support::{

@@ -11,8 +11,8 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{ConnectionError, Endpoint};
 use rustls::pki_types::PrivateKeyDer;
 use sluice_native::client::{Client, Target};
+use sluice_native::end::End;
 use sluice_native::engine::{Engine, Event};
-use sluice_native::stream::End;
 use support::wire::{data, frame, headers, integer};
 use support::{code, limits, within};
 
