@@ -6,10 +6,9 @@ import { resolveConfig } from "../../src/config.ts";
 import { isPortInUse } from "../../src/errors.ts";
 import { listenHttp3 } from "../../src/http3/listener.ts";
 import { listen } from "../../src/listen/listen.ts";
-import { createRuntime } from "../../src/runtime/handler.ts";
 import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { announce } from "./announce.ts";
-import { routes } from "./service.ts";
+import { createBenchRuntime } from "./runtime.ts";
 
 const { values } = parseArgs({
   options: {
@@ -20,14 +19,7 @@ const { values } = parseArgs({
 });
 const config = { ...resolveConfig({ port: 0 }), host: values.host };
 const tls = { cert: readFileSync(values.cert), key: readFileSync(values.key) };
-const runtime = createRuntime({
-  ...config,
-  routes,
-  interceptors: [],
-  onError: (error) => {
-    console.error(error);
-  },
-});
+const runtime = createBenchRuntime(config);
 // A number that the system has chosen for UDP may be in use with TCP.
 const port = await again(20, isPortInUse, async () => {
   const quic = await listenHttp3(runtime.serve, { ...config, tls });
