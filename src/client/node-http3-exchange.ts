@@ -137,9 +137,6 @@ class Http3ClientExchange implements ClientExchange {
       onHead: (status, responseHeader) => {
         receiver.onHead(status, responseHeader);
       },
-      onChunk: (chunk) => {
-        receiver.onChunk(chunk);
-      },
       onLent: (chunk) => {
         lend(chunk, receiver);
       },

@@ -1,6 +1,4 @@
 import { maxTimerMs } from "../async/timers.ts";
-import { lend } from "../wire/lent.ts";
-import type { ChunkReceiver } from "../wire/lent.ts";
 import { fromFields, toFields } from "./fields.ts";
 import { loadBinding } from "./load-binding.ts";
 import { eventKinds } from "./native.ts";
@@ -28,9 +26,11 @@ export interface End {
 }
 
 /** Gets what happens to one stream. Nothing is called after `onBroken`. */
-export interface StreamListener extends ChunkReceiver {
+export interface StreamListener {
   /** The head of a response. */
   onHead?(status: number, header: Headers): void;
+  /** Bytes of the peer's body, in memory that is written again after the call. */
+  onLent(chunk: Uint8Array): void;
   /** The peer's body is complete. */
   onEnd(trailer: Headers): void;
   onDrain(): void;
@@ -158,7 +158,7 @@ export class Http3Engine {
         }
         const chunk = new Uint8Array(this.#taken.buffer, at, event.length);
         at += event.length;
-        lend(chunk, this.#streams.get(event.id));
+        this.#streams.get(event.id)?.onLent(chunk);
       }
     } finally {
       if (more) this.#takeSoon();

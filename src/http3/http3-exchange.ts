@@ -129,7 +129,6 @@ export class Http3Exchange implements HttpExchange {
 
   #listener(): StreamListener {
     return {
-      onChunk: (chunk) => this.#receiver?.onChunk(chunk),
       onLent: (chunk) => {
         lend(chunk, this.#receiver);
       },

@@ -25,7 +25,7 @@ export class WebTransportServer {
     const status = this.#judge(head, connection);
     if (status !== 200) {
       stream.listen({
-        onChunk: () => undefined,
+        onLent: () => undefined,
         onEnd: () => undefined,
         onDrain: () => undefined,
         onFinished: () => {

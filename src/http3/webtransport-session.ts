@@ -78,8 +78,8 @@ export class Session implements WebTransportSession {
       this.close(Code.DeadlineExceeded, "the session's first message has not come");
     }, options.headerTimeout).unref();
     request.listen({
-      onChunk: (chunk) => {
-        this.#capsule(chunk);
+      onLent: (chunk) => {
+        this.#capsule(chunk.slice());
       },
       onEnd: () => {
         this.#closed();

@@ -1,4 +1,3 @@
-import { lend } from "../wire/lent.ts";
 import { HeadReader, encodeHead } from "../wire/webtransport-head.ts";
 import type { CallHead, OpeningHead } from "../wire/webtransport-head.ts";
 import { h3Codes, sessionGone } from "./engine.ts";
@@ -36,12 +35,9 @@ export class WebTransportStream implements ExchangeStream {
       this.#refuse();
     }, limits.headerTimeout).unref();
     stream.listen({
-      onChunk: (chunk) => {
-        this.#chunk(chunk);
-      },
       onLent: (chunk) => {
-        if (this.#begun) lend(chunk, this.#listener);
-        else this.#chunk(chunk.slice());
+        if (this.#begun) this.#listener?.onLent(chunk);
+        else this.#readHead(chunk.slice());
       },
       onEnd: (trailer) => {
         this.#ended = true;
@@ -109,7 +105,7 @@ export class WebTransportStream implements ExchangeStream {
       const rest = this.#rest;
       if (rest === undefined || this.#over) return;
       this.#rest = undefined;
-      if (rest.byteLength > 0) this.#listener?.onChunk(rest);
+      if (rest.byteLength > 0) this.#listener?.onLent(rest);
       if (this.#ended) this.#listener?.onEnd(new Headers());
       else if (!this.#paused) this.#stream.resume();
     });
@@ -121,11 +117,7 @@ export class WebTransportStream implements ExchangeStream {
     this.#stream.release();
   }
 
-  #chunk(chunk: Uint8Array): void {
-    if (this.#begun) {
-      this.#listener?.onChunk(chunk);
-      return;
-    }
+  #readHead(chunk: Uint8Array): void {
     let found: ReturnType<HeadReader["push"]>;
     try {
       found = this.#reader.push(chunk);

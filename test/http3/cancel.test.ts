@@ -102,7 +102,7 @@ async function useRaw(url: string): Promise<{ call: (method: string) => Http3Str
   });
   await within(10_000, "the connection", opened.promise);
   const ignore = (): void => undefined;
-  const listener = { onHead: ignore, onChunk: ignore, onEnd: ignore, onDrain: ignore, onFinished: ignore };
+  const listener = { onHead: ignore, onLent: ignore, onEnd: ignore, onDrain: ignore, onFinished: ignore };
   return {
     engine,
     call: (method) =>

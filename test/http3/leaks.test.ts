@@ -109,7 +109,7 @@ class Client {
         onHead: () => {
           seen.head.resolve();
         },
-        onChunk: () => undefined,
+        onLent: () => undefined,
         onEnd: () => {
           seen.end.resolve();
           stream.release();
@@ -236,7 +236,7 @@ it("readers that stop reading hold a bounded part of the server's memory each", 
         "https://127.0.0.1/data.v1.DataService/Read",
         new Headers({ "content-type": "application/connect+proto", authorization: "Bearer sample" }),
         {
-          onChunk: () => undefined,
+          onLent: () => undefined,
           onEnd: () => undefined,
           onDrain: () => undefined,
           onFinished: () => undefined,
