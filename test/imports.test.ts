@@ -22,7 +22,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   wire: [],
   runtime: ["async", "wire"],
-  listen: ["errors.ts", "async"],
+  listen: ["errors.ts", "async", "wire/node-http2-open.ts"],
   http3: ["errors.ts", "async", "wire", "runtime/exchange.ts", "listen/connection-age.ts"],
   observe: ["config.ts", "runtime"],
   client: ["async", "wire", "http3"],

@@ -2,6 +2,7 @@ import { Code } from "@connectrpc/connect";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { again } from "../async/again.ts";
+import { raise } from "../async/guard.ts";
 import { DomainError, isPortInUse } from "../errors.ts";
 import { followAge } from "../listen/connection-age.ts";
 import type { ConnectionAgeOptions } from "../listen/connection-age.ts";
@@ -111,6 +112,7 @@ export async function listenHttp3(
     onDatagrams(session, datagrams) {
       sessions?.datagrams(session, datagrams);
     },
+    onUnexpected: options.onUnexpected ?? raise,
   });
 
   const hosts = await addressesOf(options.host);

@@ -2,6 +2,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { constants } from "node:http2";
 import type { ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
+import { guarded, raise } from "../async/guard.ts";
+import { isOpen } from "../wire/node-http2-open.ts";
 import { followAge } from "./connection-age.ts";
 import type { ConnectionAgeOptions } from "./connection-age.ts";
 import { keepAlive } from "./keepalive.ts";
@@ -55,7 +57,7 @@ export class Connections {
       retire: () => {
         session = this.#sessions.get(peerOf(socket));
         if (session === undefined) this.#retire(socket);
-        else goAway(session);
+        else this.#goAway(session);
       },
       endCalls: () => {
         this.#options.onAged?.(session ?? socket);
@@ -77,7 +79,7 @@ export class Connections {
     session.on("error", () => undefined);
     session.once("close", () => this.#sessions.delete(peer));
     keepAlive(session, this.#options);
-    if (this.#draining) goAway(session);
+    if (this.#draining) this.#goAway(session);
   }
 
   /** Counts a call of an HTTP/1.1 connection; its answer says so if the connection takes no more. */
@@ -92,7 +94,7 @@ export class Connections {
 
   drain(): void {
     this.#draining = true;
-    for (const session of this.#sessions.values()) goAway(session);
+    for (const session of this.#sessions.values()) this.#goAway(session);
     for (const socket of this.#carriers) {
       if (!this.#sessions.has(peerOf(socket)) && (this.#busy.get(socket) ?? 0) === 0) socket.end();
     }
@@ -108,16 +110,22 @@ export class Connections {
     this.#aged.add(socket);
     if ((this.#busy.get(socket) ?? 0) === 0) socket.end();
   }
+
+  /** RFC 9113, section 6.8: the peer may finish its calls, and must make new ones elsewhere. */
+  #goAway(session: ServerHttp2Session): void {
+    const fail = (error: unknown): void => {
+      (this.#options.onUnexpected ?? raise)(error);
+      session.destroy();
+    };
+    guarded(fail, () => {
+      if (!isOpen(session)) return;
+      session.goaway(constants.NGHTTP2_NO_ERROR);
+      // Closes once the last stream has ended.
+      session.close();
+    })();
+  }
 }
 
 function peerOf(socket: Pick<Socket, "remoteAddress" | "remotePort">): string {
   return `${socket.remoteAddress ?? ""} ${socket.remotePort ?? ""}`;
-}
-
-/** RFC 9113, section 6.8: the peer may finish its calls, and must make new ones elsewhere. */
-function goAway(session: ServerHttp2Session): void {
-  if (session.destroyed || session.closed) return;
-  session.goaway(constants.NGHTTP2_NO_ERROR);
-  // Closes once the last stream has ended.
-  session.close();
 }

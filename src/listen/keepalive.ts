@@ -1,29 +1,36 @@
 import type { ServerHttp2Session } from "node:http2";
+import { guarded, raise } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 
 export interface KeepaliveOptions {
   /** Milliseconds between two pings. */
   readonly keepaliveInterval: number;
   /** Milliseconds that an answer may take. */
   readonly keepaliveTimeout: number;
+  /** Gets what a ping fails with. Default: `raise`. */
+  readonly onUnexpected?: OnUnexpected;
 }
 
 /** Pings the peer of an HTTP/2 session, and destroys the session when it is dead. */
 export function keepAlive(session: ServerHttp2Session, options: KeepaliveOptions): void {
   let deadline: NodeJS.Timeout | undefined;
-  const interval = setInterval(() => {
+  const answered = (): void => {
+    clearTimeout(deadline);
+    deadline = undefined;
+  };
+  const fail = (error: unknown): void => {
+    (options.onUnexpected ?? raise)(error);
+    session.destroy();
+  };
+  const ping = guarded(fail, () => {
+    // A session that is closed is still pinged: its last streams may take long.
     if (session.destroyed || deadline !== undefined) return;
     deadline = setTimeout(() => {
       session.destroy();
     }, options.keepaliveTimeout).unref();
-    const sent = session.ping(() => {
-      clearTimeout(deadline);
-      deadline = undefined;
-    });
-    if (!sent) {
-      clearTimeout(deadline);
-      deadline = undefined;
-    }
-  }, options.keepaliveInterval).unref();
+    if (!session.ping(answered)) answered();
+  });
+  const interval = setInterval(ping, options.keepaliveInterval).unref();
   session.once("close", () => {
     clearInterval(interval);
     clearTimeout(deadline);

@@ -6,10 +6,13 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:h
 import { createServer as createTcpServer } from "node:net";
 import type { AddressInfo, Server as TcpServer, Socket } from "node:net";
 import { createSecureContext, createServer as createTlsServer } from "node:tls";
-import type { Server as TlsServer, TlsOptions } from "node:tls";
+import type { Server as TlsServer, TLSSocket, TlsOptions } from "node:tls";
+import { guarded, raise } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import { DomainError } from "../errors.ts";
 import { Connections } from "./connections.ts";
 import type { ConnectionOptions } from "./connections.ts";
+import { isOpen } from "../wire/node-http2-open.ts";
 import { sniff } from "./sniff.ts";
 import type { TlsIdentity } from "./tls-files.ts";
 
@@ -37,6 +40,8 @@ export interface ListenOptions extends ConnectionOptions {
   readonly maxHeaderBytes: number;
   /** Milliseconds for the first bytes, the TLS handshake and the headers of a request. */
   readonly headerTimeout: number;
+  /** Gets what is thrown while a connection is served. It ends that connection or HTTP stream, and nothing else. Default: `raise`. */
+  readonly onUnexpected?: OnUnexpected;
 }
 
 export interface Listener {
@@ -69,12 +74,18 @@ export async function listen(handlers: Handlers, options: ListenOptions): Promis
     http1.close();
     http2.close();
   });
-  server.on("connection", (socket: Socket) => {
-    connections.add(socket);
-  });
-  server.on(options.tls === undefined ? "connection" : "secureConnection", (socket: Socket) => {
-    connections.manage(socket);
-  });
+  server.on(
+    "connection",
+    ofSocket(options, (socket: Socket) => {
+      connections.add(socket);
+    }),
+  );
+  server.on(
+    options.tls === undefined ? "connection" : "secureConnection",
+    ofSocket(options, (socket: Socket) => {
+      connections.manage(socket);
+    }),
+  );
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
       reject(new DomainError({ kind: "config", detail: describeListenError(cause, options) }, { cause }));
@@ -82,6 +93,8 @@ export async function listen(handlers: Handlers, options: ListenOptions): Promis
     // As in a URL, an IPv6 address may stand in brackets.
     server.listen(options.port, options.host.replace(/^\[(.*)\]$/, "$1"), resolve);
   });
+  // A connection that cannot be accepted, for want of a file descriptor, is an error of the server.
+  server.on("error", options.onUnexpected ?? raise);
   const { address, port, family } = server.address() as AddressInfo;
   const host = options.host === "localhost" ? "localhost" : family === "IPv6" ? `[${address}]` : address;
   const closed = new Promise<void>((resolve) => server.once("close", resolve));
@@ -113,45 +126,66 @@ function createHttpServers(
   connections: Connections,
   options: ListenOptions,
 ): { readonly http1: Http1Server; readonly http2: Http2Server } {
-  const http1 = createHttp1Server(http1Options(options), (req, res) => {
-    connections.begin(req, res);
-    handlers.onRequest(req, res);
+  const { onUnexpected = raise } = options;
+  const http1 = createHttp1Server(http1Options(options));
+  http1.on("request", (req: IncomingMessage, res: ServerResponse) => {
+    endingSocket(options, req.socket, () => {
+      connections.begin(req, res);
+      handlers.onRequest(req, res);
+    });
   });
-  answerClientErrors(http1);
+  answerClientErrors(http1, options);
   // An HTTP server checks its timeouts only from this event on, which it never gets: it does not listen.
   http1.emit("listening");
   const http2 = createHttp2Server(http2Options(options));
   http2.on("session", (session) => {
-    session.setLocalWindowSize(options.connectionWindow);
-    connections.addSession(session);
+    const fail = (error: unknown): void => {
+      onUnexpected(error);
+      session.destroy();
+    };
+    guarded(fail, () => {
+      session.setLocalWindowSize(options.connectionWindow);
+      connections.addSession(session);
+    })();
   });
   http2.on("sessionError", () => undefined);
   http2.on("stream", (stream, headers, _flags, rawHeaders) => {
-    if (sizeOf(rawHeaders) <= options.maxHeaderBytes) {
-      handlers.onStream(stream, headers);
-      return;
-    }
-    // Node enforces what it advertises only once the peer has acknowledged it. RFC 6585, section 5.
-    stream.on("error", () => undefined);
-    stream.respond({ ":status": 431 }, { endStream: true });
+    const fail = (error: unknown): void => {
+      onUnexpected(error);
+      stream.on("error", () => undefined);
+      stream.destroy();
+    };
+    guarded(fail, () => {
+      if (sizeOf(rawHeaders) <= options.maxHeaderBytes) handlers.onStream(stream, headers);
+      else refuseHeaders(stream);
+    })();
   });
   return { http1, http2 };
 }
 
+/** Node enforces the limit that it advertises only once the peer has acknowledged it. RFC 6585, section 5. */
+function refuseHeaders(stream: ServerHttp2Stream): void {
+  stream.on("error", () => undefined);
+  if (isOpen(stream)) stream.respond({ ":status": 431 }, { endStream: true });
+}
+
 /** A TCP server that tells the two kinds of connections apart by their first bytes. */
 function listenClear(http1: Http1Server, http2: Http2Server, options: ListenOptions): TcpServer {
-  return createTcpServer({ noDelay: true, keepAlive: true, pauseOnConnect: false }, (socket) => {
+  const onConnection = ofSocket(options, (socket: Socket) => {
     socket.on("error", () => undefined);
     const timer = setTimeout(() => socket.destroy(), options.headerTimeout).unref();
     const stop = sniff(socket, (protocol) => {
       clearTimeout(timer);
-      (protocol === "http2" ? http2 : http1).emit("connection", socket);
+      endingSocket(options, socket, () => {
+        (protocol === "http2" ? http2 : http1).emit("connection", socket);
+      });
     });
     socket.once("close", () => {
       clearTimeout(timer);
       stop();
     });
   });
+  return createTcpServer({ noDelay: true, keepAlive: true, pauseOnConnect: false }, onConnection);
 }
 
 const minVersion = "TLSv1.2";
@@ -168,10 +202,10 @@ function listenTls(http1: Http1Server, http2: Http2Server, options: ListenOption
       noDelay: true,
       keepAlive: true,
     },
-    (socket) => {
+    ofSocket(options, (socket: TLSSocket) => {
       socket.on("error", () => undefined);
       (socket.alpnProtocol === "h2" ? http2 : http1).emit("connection", socket);
-    },
+    }),
   );
   server.on("tlsClientError", (_error, socket: Socket) => {
     socket.destroy();
@@ -236,8 +270,25 @@ function http2Options(options: ListenOptions) {
   };
 }
 
-function answerClientErrors(server: Http1Server): void {
-  server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+/** Runs what an event of a connection asks for. What it throws is reported, and ends the connection. */
+function endingSocket({ onUnexpected = raise }: ListenOptions, socket: Socket, work: () => void): void {
+  const fail = (error: unknown): void => {
+    onUnexpected(error);
+    socket.destroy();
+  };
+  guarded(fail, work)();
+}
+
+function ofSocket<S extends Socket>(options: ListenOptions, listener: (socket: S) => void): (socket: S) => void {
+  return (socket) => {
+    endingSocket(options, socket, () => {
+      listener(socket);
+    });
+  };
+}
+
+function answerClientErrors(server: Http1Server, options: ListenOptions): void {
+  const onClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
     if (!socket.writable || error.code === "ECONNRESET") {
       socket.destroy();
       return;
@@ -249,6 +300,11 @@ function answerClientErrors(server: Http1Server): void {
           ? "408 Request Timeout"
           : "400 Bad Request";
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  };
+  server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+    endingSocket(options, socket, () => {
+      onClientError(error, socket);
+    });
   });
 }
 

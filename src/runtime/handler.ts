@@ -4,6 +4,8 @@ import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { Bag } from "../async/bag.ts";
 import type { Placed } from "../async/bag.ts";
+import { raise } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import { ByteSink } from "../wire/byte-sink.ts";
 import { ActiveCall } from "./active-call.ts";
 import { callKey } from "./call.ts";
@@ -68,8 +70,8 @@ export interface RuntimeOptions {
   readonly onCallEnd?: (record: CallRecord) => void;
   /** A streaming handler has set headers after they had left: without `holdHeaders` they leave at its first wait. */
   readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
-  /** Called for failures that no call can carry: bugs. */
-  readonly onError?: (error: unknown) => void;
+  /** Called for failures that no call can carry. Default: `raise`. */
+  readonly onUnexpected?: OnUnexpected;
 }
 
 /** Serves a router's RPCs. */
@@ -101,6 +103,7 @@ const shapes = {
 export function createRuntime(options: RuntimeOptions): Runtime {
   const active = new Bag<Entry>();
   let waitingForIdle: (() => void)[] = [];
+  const onUnexpected = options.onUnexpected ?? raise;
 
   const requireRoom = (): void => {
     if (active.size > options.maxCalls) {
@@ -126,7 +129,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     requestGate,
   });
   const sink = new ByteSink(allocateUncleared);
-  const envelopeOptions = { ...options, acceptCompression, requestGate, sink };
+  const envelopeOptions = { ...options, acceptCompression, requestGate, sink, onUnexpected };
 
   const streams = collectStreams(options.streams, routes);
   const streamOptions = {
@@ -139,14 +142,27 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   };
 
   function serve(exchange: HttpExchange): void {
+    try {
+      begun(exchange);
+    } catch (error) {
+      fail(exchange, error);
+    }
+  }
+
+  /** Never throws. */
+  function fail(exchange: HttpExchange, error: unknown): void {
+    onUnexpected(error);
+    exchange.reset("error");
+  }
+
+  function begun(exchange: HttpExchange): void {
     const route = routes.get(exchange.path) ?? streams.get(exchange.path);
     if (route === undefined) {
       answerUnknownPath(exchange);
       return;
     }
     ("path" in route ? answerStream(route, exchange) : answer(route, exchange)).catch((error: unknown) => {
-      options.onError?.(error);
-      exchange.reset();
+      fail(exchange, error);
     });
   }
 
