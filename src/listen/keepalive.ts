@@ -14,9 +14,12 @@ export interface KeepaliveOptions {
 /** Pings the peer of an HTTP/2 session, and destroys the session when it is dead. */
 export function keepAlive(session: ServerHttp2Session, options: KeepaliveOptions): void {
   let deadline: NodeJS.Timeout | undefined;
-  const answered = (): void => {
+  const answered = (error?: Error | null): void => {
     clearTimeout(deadline);
     deadline = undefined;
+    // A session that can send no ping is dead, though Node does not always say so: after a GOAWAY of the peer, an error
+    // of the peer's neither destroys the session nor lets it read that the peer has closed the connection.
+    if (error != null) session.destroy();
   };
   const fail = (error: unknown): void => {
     (options.onUnexpected ?? raise)(error);

@@ -1,5 +1,7 @@
 /** Frames of HTTP/2 as bytes (RFC 9113, section 4.1), so that a test can send what no library would. */
 
+import type { Duplex } from "node:stream";
+
 export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 export const frameTypes = {
@@ -75,7 +77,7 @@ function integer(value: number): Buffer {
 }
 
 /** HEADERS, with CONTINUATION frames if the block is larger than a frame may be. */
-export function headers(stream: number, fields: Fields, flag = flags.endHeaders): Buffer {
+export function headers(stream: number, fields: Fields, flag: number = flags.endHeaders): Buffer {
   const block = headerBlock(fields);
   const most = 16_384;
   const frames: Buffer[] = [];
@@ -98,4 +100,19 @@ export function request(path: string, more: Fields = [], method = "POST"): Field
     ["acme-token", "sample"],
     ...more,
   ];
+}
+
+/** Acknowledges the pings of the server on a raw connection, from its first byte on (RFC 9113, section 6.7). */
+export function answerPings(socket: Duplex): void {
+  let seen = Buffer.alloc(0);
+  socket.on("data", (chunk: Buffer) => {
+    seen = Buffer.concat([seen, chunk]);
+    while (seen.byteLength >= 9 && seen.byteLength >= 9 + seen.readUIntBE(0, 3)) {
+      const end = 9 + seen.readUIntBE(0, 3);
+      if (seen[3] === frameTypes.ping && ((seen[4] ?? 0) & flags.ack) === 0) {
+        socket.write(frame(frameTypes.ping, flags.ack, 0, seen.subarray(9, end)));
+      }
+      seen = seen.subarray(end);
+    }
+  });
 }
