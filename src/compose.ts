@@ -20,9 +20,12 @@ import { isPortInUse } from "./errors.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import type { WebTransportSession } from "./http3/webtransport-session.ts";
 import { listenAdmin } from "./listen/admin.ts";
+import { Admission } from "./listen/admission.ts";
 import { listen } from "./listen/listen.ts";
 import type { Listener } from "./listen/listen.ts";
+import { Refusals } from "./listen/refusals.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
+import { addConnectionMetrics } from "./observe/connection-metrics.ts";
 import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { addHttp3Metrics } from "./observe/http3-metrics.ts";
@@ -158,8 +161,13 @@ async function startWith(
     }
   };
 
+  const refusals = new Refusals((summary) => {
+    log.warn(summary, "connections were refused, or closed by the server");
+  });
+  const admission = new Admission(config, refusals);
   const runtime = createRuntime({
     ...config,
+    connections: admission,
     routes(router) {
       router.service(GreetService, createGreetService());
       router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
@@ -216,8 +224,9 @@ async function startWith(
   let http3: Http3Listener | undefined;
   const metrics = createMetrics({
     activeCalls: () => runtime.activeCalls,
-    connections: () => listener.connections + (http3?.connections ?? 0),
+    connections: () => admission.size,
   });
+  addConnectionMetrics(metrics.registry, refusals);
   const serve = withCors(runtime.serve, {
     origins: config.corsOrigins,
     requestHeaders: ["Authorization", "Acme-Token"],
@@ -235,7 +244,7 @@ async function startWith(
         if (http3 !== undefined) exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
         serve(exchange);
       }),
-      { ...config, tls, onAged },
+      { ...config, tls, onAged, admission },
     );
     try {
       http3 = await openHttp3(opened.port);
@@ -267,6 +276,7 @@ async function startWith(
       port: config.http3Port ?? port,
       tls,
       onAged,
+      admission,
       ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
   };
@@ -296,6 +306,7 @@ async function startWith(
     log.info({ activeCalls: runtime.activeCalls }, "draining");
     health.setAllServing(false);
     draining.abort(goingAway());
+    admission.drain();
     listener.drain();
     http3?.drain();
     await before(config.drainTimeout, runtime.idle());
@@ -306,6 +317,7 @@ async function startWith(
     await admin?.close();
     verifier.close();
     await store.close();
+    refusals.end();
     log.info("closed");
   };
   const reloadTls = async (): Promise<void> => {
