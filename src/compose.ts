@@ -20,9 +20,12 @@ import { isDomainError, isPortInUse } from "./errors.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import type { WebTransportSession } from "./http3/webtransport-session.ts";
 import { listenAdmin } from "./listen/admin.ts";
+import { Admission } from "./listen/admission.ts";
 import { listen } from "./listen/listen.ts";
 import type { Listener } from "./listen/listen.ts";
+import { Refusals } from "./listen/refusals.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
+import { addConnectionMetrics } from "./observe/connection-metrics.ts";
 import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { addHttp3Metrics } from "./observe/http3-metrics.ts";
@@ -111,7 +114,7 @@ async function startWith(
   let http3: Http3Listener | undefined;
   const metrics = createMetrics({
     activeCalls: () => runtime.activeCalls,
-    connections: () => listener.connections + (http3?.connections ?? 0),
+    connections: () => admission.size,
   });
   const onUnexpected = (error: unknown): void => {
     // A DomainError is a failure that is foreseen, such as a disk that does not answer.
@@ -170,8 +173,13 @@ async function startWith(
     }
   };
 
+  const refusals = new Refusals((summary) => {
+    log.warn(summary, "connections were refused, or closed by the server");
+  });
+  const admission = new Admission(config, refusals);
   const runtime = createRuntime({
     ...config,
+    connections: admission,
     routes(router) {
       router.service(GreetService, createGreetService());
       router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
@@ -225,6 +233,7 @@ async function startWith(
     },
     onUnexpected,
   });
+  addConnectionMetrics(metrics.registry, refusals);
   const serve = withCors(runtime.serve, {
     origins: config.corsOrigins,
     requestHeaders: ["Authorization", "Acme-Token"],
@@ -242,7 +251,7 @@ async function startWith(
         if (http3 !== undefined) exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
         serve(exchange);
       }, onUnexpected),
-      { ...config, tls, onAged, onUnexpected },
+      { ...config, tls, onAged, onUnexpected, admission },
     );
     try {
       http3 = await openHttp3(opened.port);
@@ -275,6 +284,7 @@ async function startWith(
       tls,
       onAged,
       onUnexpected,
+      admission,
       ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
   };
@@ -305,6 +315,7 @@ async function startWith(
     log.info({ activeCalls: runtime.activeCalls }, "draining");
     health.setAllServing(false);
     draining.abort(goingAway());
+    admission.drain();
     listener.drain();
     http3?.drain();
     await before(config.drainTimeout, runtime.idle(), cut.signal);
@@ -315,6 +326,7 @@ async function startWith(
     await admin?.close();
     verifier.close();
     await store.close();
+    refusals.end();
     log.info("closed");
   };
   const reloadTls = async (): Promise<void> => {

@@ -32,6 +32,10 @@ export interface SessionOptions {
   /** Judges the header of the first message. Fails with a ConnectError, which the page is told. */
   readonly admit: (header: Headers) => Promise<void>;
   readonly onSession?: (session: WebTransportSession) => void;
+  /** A datagram has passed. */
+  readonly onUsed: () => void;
+  /** The page has given up a stream before it was a call. */
+  readonly onAbandoned: () => void;
   /** Bytes of one head. */
   readonly maxHeaderBytes: number;
   /** How long heads, and the first message, may take, in milliseconds. */
@@ -114,7 +118,9 @@ export class Session implements WebTransportSession {
   }
 
   sendDatagram(bytes: Uint8Array): boolean {
-    return this.#state === "open" && this.#request.sendDatagram(bytes);
+    if (this.#state !== "open" || !this.#request.sendDatagram(bytes)) return false;
+    this.#options.onUsed();
+    return true;
   }
 
   onDatagram(listener: (bytes: Uint8Array) => void): void {
@@ -142,6 +148,7 @@ export class Session implements WebTransportSession {
 
   datagrams(datagrams: readonly Uint8Array[]): void {
     if (this.#state !== "open") return;
+    this.#options.onUsed();
     for (const datagram of datagrams) this.#datagram(datagram);
   }
 
@@ -160,6 +167,7 @@ export class Session implements WebTransportSession {
       },
       onFailure: () => {
         this.#gone(stream);
+        this.#options.onAbandoned();
       },
     });
     this.#streams.add(stream);

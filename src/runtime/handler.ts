@@ -68,10 +68,26 @@ export interface RuntimeOptions {
   readonly maxCalls: number;
   /** Called once for each call, when it is over. */
   readonly onCallEnd?: (record: CallRecord) => void;
+  /** Hears of the calls of each connection. */
+  readonly connections?: ConnectionCalls;
   /** A streaming handler has set headers after they had left: without `holdHeaders` they leave at its first wait. */
   readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
   /** Called for failures that no call can carry. Default: `raise`. */
   readonly onUnexpected?: OnUnexpected;
+}
+
+/** What a connection's owner wants to know of its calls. */
+export interface ConnectionCalls {
+  callBegan(connection: object | undefined): void;
+  callEnded(
+    connection: object | undefined,
+    outcome: {
+      /** Its token was accepted, or it needs none. */
+      readonly admitted: boolean;
+      /** The peer has not waited for its end. */
+      readonly abandoned: boolean;
+    },
+  ): void;
 }
 
 /** Serves a router's RPCs. */
@@ -114,6 +130,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     try {
       requireRoom();
       await options.requestGate?.(context);
+      const call = context.values.get(activeCallKey);
+      if (call !== undefined) call.admitted = true;
     } catch (error) {
       const call = context.values.get(activeCallKey);
       if (call !== undefined) call.error ??= ConnectError.from(error);
@@ -136,6 +154,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     gate: async (route: StreamRoute, header: Headers, values: ContextValues): Promise<void> => {
       requireRoom();
       await options.streamGate?.(route, header, values);
+      const call = values.get(activeCallKey);
+      if (call !== undefined) call.admitted = true;
     },
     toConnectError: options.toConnectError ?? internalUnlessKnown,
     streamBufferBytes: options.streamBufferBytes,
@@ -185,12 +205,17 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     contextValues.set(activeCallKey, call);
     const entry: Entry = { call, exchange, place: -1 };
     active.add(entry);
+    options.connections?.callBegan(exchange.connection);
     let ended = false;
     const over = (complete: boolean, response: UniversalServerResponse | undefined): void => {
       if (ended) return;
       ended = true;
       call.close(complete ? undefined : new ConnectError("the client went away", Code.Canceled));
       active.delete(entry);
+      options.connections?.callEnded(exchange.connection, {
+        admitted: call.admitted,
+        abandoned: !complete && !call.ended,
+      });
       if (active.size === 0) {
         for (const resolve of waitingForIdle) resolve();
         waitingForIdle = [];
