@@ -87,6 +87,9 @@ describe.each(doors)("over %s", (door) => {
       "0",
       "--cors-origins",
       "https://app.example",
+      // All comes from one address, which is not to be refused for it.
+      "--max-reset-rate",
+      "1000000",
       ...tls,
     ]);
     const transport = createConnectTransport({
