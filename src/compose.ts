@@ -248,6 +248,7 @@ async function startWith(
   const openHttp3 = async (port: number): Promise<Http3Listener | undefined> => {
     if (!config.http3 || tls === undefined) return undefined;
     const { listenHttp3 } = await import("./http3/listener.ts");
+    const { readHttp3Secret } = await import("./http3/secret.ts");
     const webtransport = {
       // Origins are judged when a session is opened: CORS is for what fetch asks.
       serve: runtime.serve,
@@ -267,6 +268,10 @@ async function startWith(
       port: config.http3Port ?? port,
       tls,
       onAged,
+      secret: config.store === "lmdb" ? await readHttp3Secret(config.dataDir) : undefined,
+      onPanic: (message) => {
+        log.error({ panic: message }, "the HTTP/3 engine has panicked: what it happened in was ended");
+      },
       ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
   };

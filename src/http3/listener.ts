@@ -25,6 +25,8 @@ export interface Http3ListenOptions extends ConnectionAgeOptions {
   /** UDP; 0 takes a free one. */
   readonly port: number;
   readonly tls: Http3Identity;
+  /** Kept over restarts, so that clients learn at once that their connections are gone; 32 bytes. Default: random. */
+  readonly secret?: Buffer | undefined;
   readonly maxConnections: number;
   readonly maxStreamsPerConnection: number;
   /** Bytes, as all with such names. */
@@ -37,6 +39,8 @@ export interface Http3ListenOptions extends ConnectionAgeOptions {
   readonly keepaliveTimeout: number;
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (connection: object) => void;
+  /** The engine has panicked: its message, with the place in its sources. */
+  readonly onPanic?: (message: string) => void;
   /** Sessions of WebTransport are served with it. */
   readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession">;
 }
@@ -111,6 +115,9 @@ export async function listenHttp3(
     onDatagrams(session, datagrams) {
       sessions?.datagrams(session, datagrams);
     },
+    onPanic(message) {
+      options.onPanic?.(message);
+    },
   });
 
   const hosts = await addressesOf(options.host);
@@ -165,7 +172,7 @@ const systemErrors = { inUse: [98, 48], notAvailable: [99, 49, 97, 47], forbidde
 function bind(engine: Http3Engine, hosts: readonly string[], options: Http3ListenOptions): number {
   const { host, port, tls, maxConnections } = options;
   try {
-    return engine.native.listen(hosts, port, identityOf(tls), bufferOf(tls.clientCa), maxConnections, {
+    const limits = {
       streams: options.maxStreamsPerConnection,
       streamWindow: options.streamWindow,
       connectionWindow: options.connectionWindow,
@@ -174,8 +181,11 @@ function bind(engine: Http3Engine, hosts: readonly string[], options: Http3Liste
       keepaliveMs: options.keepaliveInterval,
       headerBytes: options.maxHeaderBytes,
       headerTimeoutMs: options.headerTimeout,
+      answerTimeoutMs: options.keepaliveTimeout,
       webtransport: options.webtransport !== undefined,
-    });
+    };
+    const clientCa = bufferOf(tls.clientCa);
+    return engine.native.listen(hosts, port, identityOf(tls), clientCa, maxConnections, limits, options.secret);
   } catch (cause) {
     const [, number, reason] = /^(\d+) (.*)$/s.exec(messageOf(cause)) ?? [];
     const code = Number(number);
