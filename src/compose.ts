@@ -1,4 +1,5 @@
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
+import { codeToString } from "@connectrpc/connect/protocol-connect";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import { DataService } from "../gen/data/v1/data_pb.ts";
@@ -30,6 +31,7 @@ import { createMetrics } from "./observe/metrics.ts";
 import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
 import { createRuntime } from "./runtime/handler.ts";
+import type { CallRecord } from "./runtime/handler.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
 import type { StreamRouter } from "./runtime/stream-routes.ts";
 import { createDataService } from "./services/data.ts";
@@ -158,6 +160,27 @@ async function startWith(
     }
   };
 
+  const record = (call: CallRecord): void => {
+    metrics.observe(call);
+    log.info(
+      {
+        method: call.procedure,
+        shape: call.shape,
+        protocol: call.protocol,
+        http: call.httpVersion,
+        peer: call.peer,
+        token: call.values.get(principalKey)?.name,
+        code: call.code,
+        messagesIn: call.messagesIn,
+        messagesOut: call.messagesOut,
+        bytesIn: call.bytesIn,
+        bytesOut: call.bytesOut,
+        durationMs: call.durationMs,
+      },
+      "call",
+    );
+  };
+
   const runtime = createRuntime({
     ...config,
     routes(router) {
@@ -185,26 +208,7 @@ async function startWith(
       if (scope !== undefined) requireScope(values.get(principalKey), needOf(scope));
     },
     toConnectError: (error) => toConnectError(error, onUnexpected),
-    onCallEnd: (record) => {
-      metrics.observe(record);
-      log.info(
-        {
-          method: record.procedure,
-          shape: record.shape,
-          protocol: record.protocol,
-          http: record.httpVersion,
-          peer: record.peer,
-          token: record.values.get(principalKey)?.name,
-          code: record.code,
-          messagesIn: record.messagesIn,
-          messagesOut: record.messagesOut,
-          bytesIn: record.bytesIn,
-          bytesOut: record.bytesOut,
-          durationMs: record.durationMs,
-        },
-        "call",
-      );
-    },
+    onCallEnd: record,
     onLateHeaders: (procedure, names) => {
       log.warn(
         { method: procedure, headers: names },
@@ -260,6 +264,22 @@ async function startWith(
         } catch (error) {
           throw toConnectError(error, onUnexpected);
         }
+      },
+      onRefused(code: Code, peer: string) {
+        record({
+          procedure: config.webtransportPath,
+          shape: "bidi",
+          protocol: "raw",
+          httpVersion: "webtransport",
+          peer,
+          code: codeToString(code),
+          messagesIn: 0,
+          messagesOut: 0,
+          bytesIn: 0,
+          bytesOut: 0,
+          durationMs: 0,
+          values: createContextValues(),
+        });
       },
       ...(options.onWebTransportSession === undefined ? {} : { onSession: options.onWebTransportSession }),
     };

@@ -42,7 +42,7 @@ export interface Http3ListenOptions extends ConnectionAgeOptions {
   /** The engine has panicked: its message, with the place in its sources. */
   readonly onPanic?: (message: string) => void;
   /** Sessions of WebTransport are served with it. */
-  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession">;
+  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession" | "onRefused">;
 }
 
 export interface Http3Listener {
