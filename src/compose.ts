@@ -1,4 +1,5 @@
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
+import { codeToString } from "@connectrpc/connect/protocol-connect";
 import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import { DataService } from "../gen/data/v1/data_pb.ts";
@@ -33,6 +34,7 @@ import { createMetrics } from "./observe/metrics.ts";
 import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
 import { createRuntime } from "./runtime/handler.ts";
+import type { CallRecord } from "./runtime/handler.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
 import type { StreamRouter } from "./runtime/stream-routes.ts";
 import { createDataService } from "./services/data.ts";
@@ -177,6 +179,27 @@ async function startWith(
     log.warn(summary, "connections were refused, or closed by the server");
   });
   const admission = new Admission(config, refusals);
+  const record = (call: CallRecord): void => {
+    metrics.observe(call);
+    log.info(
+      {
+        method: call.procedure,
+        shape: call.shape,
+        protocol: call.protocol,
+        http: call.httpVersion,
+        peer: call.peer,
+        token: call.values.get(principalKey)?.name,
+        code: call.code,
+        messagesIn: call.messagesIn,
+        messagesOut: call.messagesOut,
+        bytesIn: call.bytesIn,
+        bytesOut: call.bytesOut,
+        durationMs: call.durationMs,
+      },
+      "call",
+    );
+  };
+
   const runtime = createRuntime({
     ...config,
     connections: admission,
@@ -205,26 +228,7 @@ async function startWith(
       if (scope !== undefined) requireScope(values.get(principalKey), needOf(scope));
     },
     toConnectError: (error) => toConnectError(error, onUnexpected),
-    onCallEnd: (record) => {
-      metrics.observe(record);
-      log.info(
-        {
-          method: record.procedure,
-          shape: record.shape,
-          protocol: record.protocol,
-          http: record.httpVersion,
-          peer: record.peer,
-          token: record.values.get(principalKey)?.name,
-          code: record.code,
-          messagesIn: record.messagesIn,
-          messagesOut: record.messagesOut,
-          bytesIn: record.bytesIn,
-          bytesOut: record.bytesOut,
-          durationMs: record.durationMs,
-        },
-        "call",
-      );
-    },
+    onCallEnd: record,
     onLateHeaders: (procedure, names) => {
       log.warn(
         { method: procedure, headers: names },
@@ -264,6 +268,7 @@ async function startWith(
   const openHttp3 = async (port: number): Promise<Http3Listener | undefined> => {
     if (!config.http3 || tls === undefined) return undefined;
     const { listenHttp3 } = await import("./http3/listener.ts");
+    const { readHttp3Secret } = await import("./http3/secret.ts");
     const webtransport = {
       // Origins are judged when a session is opened: CORS is for what fetch asks.
       serve: runtime.serve,
@@ -276,6 +281,22 @@ async function startWith(
           throw toConnectError(error, onUnexpected);
         }
       },
+      onRefused(code: Code, peer: string) {
+        record({
+          procedure: config.webtransportPath,
+          shape: "bidi",
+          protocol: "raw",
+          httpVersion: "webtransport",
+          peer,
+          code: codeToString(code),
+          messagesIn: 0,
+          messagesOut: 0,
+          bytesIn: 0,
+          bytesOut: 0,
+          durationMs: 0,
+          values: createContextValues(),
+        });
+      },
       ...(options.onWebTransportSession === undefined ? {} : { onSession: options.onWebTransportSession }),
     };
     return listenHttp3(serve, {
@@ -285,6 +306,11 @@ async function startWith(
       onAged,
       onUnexpected,
       admission,
+      secret: config.store === "lmdb" ? await readHttp3Secret(config.dataDir) : undefined,
+      onPanic: (message) => {
+        metrics.unexpectedError();
+        log.error({ panic: message }, "the HTTP/3 engine has panicked: what it happened in was ended");
+      },
       ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
   };

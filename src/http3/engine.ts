@@ -63,6 +63,12 @@ export interface EngineListener {
   onDatagrams?(session: number, datagrams: readonly Uint8Array[]): void;
   /** Gets what a listener throws. The stream that the event was about is broken off. */
   onUnexpected?: OnUnexpected;
+  /** Whether a server has given the sign of life that it was asked for; false if its connection has ended first. */
+  onChecked?(connection: number, answered: boolean): void;
+  /** A server owes an answer for seconds: another connection to it is to be tried. */
+  onSilent?(connection: number): void;
+  /** The process's engine has panicked; the message ends with the place. */
+  onPanic?(message: string): void;
 }
 
 /** What an exchange does with its stream. */
@@ -213,6 +219,15 @@ export class Http3Engine {
         return;
       case eventKinds.datagrams:
         this.#listener.onDatagrams?.(id, datagrams);
+        return;
+      case eventKinds.checked:
+        this.#listener.onChecked?.(id, code === 1);
+        return;
+      case eventKinds.silent:
+        this.#listener.onSilent?.(id);
+        return;
+      case eventKinds.panicked:
+        this.#listener.onPanic?.(text[0] ?? "");
         return;
     }
     const stream = this.#streams.get(id);

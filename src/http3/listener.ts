@@ -32,6 +32,8 @@ export interface Http3ListenOptions extends ConnectionAgeOptions, AdmissionOptio
   /** UDP; 0 takes a free one. */
   readonly port: number;
   readonly tls: Http3Identity;
+  /** Kept over restarts, so that clients learn at once that their connections are gone; 32 bytes. Default: random. */
+  readonly secret?: Buffer | undefined;
   readonly maxStreamsPerConnection: number;
   /** Bytes, as all with such names. */
   readonly streamWindow: number;
@@ -43,8 +45,10 @@ export interface Http3ListenOptions extends ConnectionAgeOptions, AdmissionOptio
   readonly keepaliveTimeout: number;
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (connection: object) => void;
+  /** The engine has panicked: its message, with the place in its sources. */
+  readonly onPanic?: (message: string) => void;
   /** Sessions of WebTransport are served with it. */
-  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession">;
+  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession" | "onRefused">;
 }
 
 export interface Http3Listener {
@@ -136,6 +140,9 @@ export async function listenHttp3(
       sessions?.datagrams(session, datagrams);
     },
     onUnexpected: options.onUnexpected ?? raise,
+    onPanic(message) {
+      options.onPanic?.(message);
+    },
   });
 
   const hosts = await addressesOf(options.host);
@@ -195,7 +202,7 @@ function maxHeld(maxConnections: number): number {
 function bind(engine: Http3Engine, hosts: readonly string[], options: Http3ListenOptions): number {
   const { host, port, tls, maxConnections } = options;
   try {
-    return engine.native.listen(hosts, port, identityOf(tls), bufferOf(tls.clientCa), maxHeld(maxConnections), {
+    const limits = {
       streams: options.maxStreamsPerConnection,
       streamWindow: options.streamWindow,
       connectionWindow: options.connectionWindow,
@@ -204,8 +211,19 @@ function bind(engine: Http3Engine, hosts: readonly string[], options: Http3Liste
       keepaliveMs: options.keepaliveInterval,
       headerBytes: options.maxHeaderBytes,
       headerTimeoutMs: options.headerTimeout,
+      answerTimeoutMs: options.keepaliveTimeout,
       webtransport: options.webtransport !== undefined,
-    });
+    };
+    const clientCa = bufferOf(tls.clientCa);
+    return engine.native.listen(
+      hosts,
+      port,
+      identityOf(tls),
+      clientCa,
+      maxHeld(maxConnections),
+      limits,
+      options.secret,
+    );
   } catch (cause) {
     const [, number, reason] = /^(\d+) (.*)$/s.exec(messageOf(cause)) ?? [];
     const code = Number(number);

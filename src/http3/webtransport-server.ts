@@ -1,3 +1,4 @@
+import { codeOfStatus } from "../wire/status-code.ts";
 import type { Http3Stream, RequestHead } from "./engine.ts";
 import type { Http3Connection } from "./http3-exchange.ts";
 import { Session } from "./webtransport-session.ts";
@@ -37,6 +38,7 @@ export class WebTransportServer {
         },
         onBroken: () => undefined,
       });
+      this.#options.onRefused?.(codeOfStatus(status), connection.peer);
       stream.sendHead(status, new Headers());
       stream.finish();
       return;

@@ -36,6 +36,8 @@ export interface SessionOptions {
   readonly onUsed: () => void;
   /** The page has given up a stream before it was a call. */
   readonly onAbandoned: () => void;
+  /** A session is refused: with which code, and to whom (address and port). */
+  readonly onRefused?: (code: Code, peer: string) => void;
   /** Bytes of one head. */
   readonly maxHeaderBytes: number;
   /** How long heads, and the first message, may take, in milliseconds. */
@@ -79,6 +81,7 @@ export class Session implements WebTransportSession {
     this.#options = options;
     this.#onOver = onOver;
     this.#timer = setTimeout(() => {
+      this.#options.onRefused?.(Code.DeadlineExceeded, this.peer);
       this.close(Code.DeadlineExceeded, "the session's first message has not come");
     }, options.headerTimeout).unref();
     request.listen({
@@ -196,6 +199,7 @@ export class Session implements WebTransportSession {
         if (this.#state !== "admitting") return;
         const refusal = ConnectError.from(error);
         this.#state = "refused";
+        this.#options.onRefused?.(refusal.code, this.peer);
         this.#answer(stream, codeToHttpStatus(refusal.code), errorToJsonBytes(refusal, undefined));
         // The page closes the session when it has read that: what a session is closed with gets lost at times, because
         // Chromium's page may hear of the end first.

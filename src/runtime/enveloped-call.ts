@@ -9,6 +9,7 @@ import type { ByteSink } from "../wire/byte-sink.ts";
 import { MessageReader } from "../wire/message-reader.ts";
 import { MessageWriter } from "../wire/message-writer.ts";
 import type { ActiveCall } from "./active-call.ts";
+import { boundError } from "./bounded-error.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { internalUnlessKnown } from "./internal-error.ts";
 import { invoke } from "./invoke.ts";
@@ -122,7 +123,7 @@ export async function serveEnveloped(
   let messages: AsyncIterator<unknown> | undefined;
   const finish = (reason?: unknown): void => {
     if (writer.closed) return;
-    const error = reason === undefined ? undefined : internalUnlessKnown(reason);
+    const error = reason === undefined ? undefined : boundError(internalUnlessKnown(reason), protocol.maxDetailBytes);
     if (error !== undefined) call.error ??= error;
     const { envelope, trailer } = protocol.end(context.responseTrailer, error);
     sendHead();

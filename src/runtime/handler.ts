@@ -8,12 +8,14 @@ import { raise } from "../async/guard.ts";
 import type { OnUnexpected } from "../async/guard.ts";
 import { ByteSink } from "../wire/byte-sink.ts";
 import { ActiveCall } from "./active-call.ts";
+import { boundError, maxTrailerDetailBytes } from "./bounded-error.ts";
 import { callKey } from "./call.ts";
 import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { allocateUncleared } from "../wire/node-platform.ts";
 import { internalUnlessKnown } from "./internal-error.ts";
+import { forRequests } from "./request-faults.ts";
 import { collectRoutes } from "./routes.ts";
 import type { Route } from "./routes.ts";
 import { serveEnveloped } from "./enveloped-call.ts";
@@ -31,7 +33,11 @@ export interface CallRecord {
   readonly protocol: Call["protocol"];
   readonly httpVersion: string;
   readonly peer: string;
-  /** "ok", or the name of the code as in `not_found`. */
+  /**
+   * "ok", or the name of the RPC's code as in `not_found`, in every protocol. An answer of HTTP's alone counts as the
+   * code that the status comes closest to: `unknown` for 405, 415 and 505, and for a stream that its handler denies
+   * `permission_denied` with 403, `not_found` with 404, `aborted` with 409.
+   */
   readonly code: string;
   readonly messagesIn: number;
   readonly messagesOut: number;
@@ -138,12 +144,12 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       throw error;
     }
   };
-  const acceptCompression = [compressionGzip, compressionBrotli];
+  const acceptCompression = [compressionGzip, compressionBrotli].map(forRequests);
   const routes = collectRoutes(options.routes, {
     acceptCompression,
     compressMinBytes: options.compressMinBytes,
     readMaxBytes: options.maxMessageBytes,
-    interceptors: [...options.interceptors, countUnary],
+    interceptors: [observeUniversal, ...options.interceptors],
     requestGate,
   });
   const sink = new ByteSink(allocateUncleared);
@@ -280,7 +286,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       exchange.header.set("connect-accept-encoding", "identity");
       exchange.header.set("grpc-accept-encoding", "identity");
     }
-    response = await serveUniversal(handler, exchange, call, contextValues);
+    response = await serveUniversal(handler, exchange, call, contextValues, acceptCompression);
   }
 
   return {
@@ -300,15 +306,33 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   };
 }
 
-/** Counts the messages of a call that Connect's handler serves. */
-const countUnary: Interceptor = (next) => async (req) => {
+/** Counts the messages of a call that Connect's handler serves, and notes what it fails with. */
+const observeUniversal: Interceptor = (next) => async (req) => {
   const call = req.contextValues.get(activeCallKey);
-  if (call === undefined || req.stream) return next(req);
-  call.messagesIn = 1;
-  const response = await next(req);
-  call.messagesOut = 1;
-  return response;
+  if (call === undefined) return next(req);
+  const note = (error: unknown): ConnectError => {
+    const failure = internalUnlessKnown(error);
+    call.error ??= failure;
+    return boundError(failure, call.protocol === "grpc" ? maxTrailerDetailBytes : Infinity);
+  };
+  if (!req.stream) call.messagesIn = 1;
+  try {
+    const response = await next(req);
+    if (response.stream) return { ...response, message: noted(response.message, note) };
+    call.messagesOut = 1;
+    return response;
+  } catch (error) {
+    throw note(error);
+  }
 };
+
+async function* noted<T>(messages: AsyncIterable<T>, note: (error: unknown) => ConnectError): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw note(error);
+  }
+}
 
 function protocolOf(contentType: string | null): Call["protocol"] {
   if (contentType?.startsWith("application/grpc-web") === true) return "grpc-web";

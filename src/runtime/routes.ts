@@ -7,6 +7,7 @@ import { compileDecoder } from "../wire/message-decoder.ts";
 import type { MessageDecoder } from "../wire/message-decoder.ts";
 import { compileEncoder } from "../wire/message-encoder.ts";
 import type { MessageEncoder } from "../wire/message-encoder.ts";
+import { withRequestFaults } from "./request-faults.ts";
 
 /** A method: Connect's handler for it, and its implementation if the runtime may serve it itself. */
 export interface Route {
@@ -43,7 +44,7 @@ export function collectRoutes(
     const limits = { readMaxBytes: options.readMaxBytes, writeMaxBytes };
     enveloped.set(spec.method, {
       spec,
-      codec: createMethodSerializationLookup(spec.method, undefined, jsonOptions, limits),
+      codec: withRequestFaults(createMethodSerializationLookup(spec.method, undefined, jsonOptions, limits)),
       decode: compileDecoder(spec.method.input),
       encode: compileEncoder(spec.method.output),
     });

@@ -5,6 +5,7 @@ import { reasonOf } from "../async/signals.ts";
 import { DuplexStream } from "../wire/duplex-stream.ts";
 import type { BidirectionalStream } from "../wire/duplex-stream.ts";
 import type { ActiveCall } from "./active-call.ts";
+import { boundMessage } from "./bounded-error.ts";
 import type { HttpExchange } from "./exchange.ts";
 import type { StreamRequest, StreamRoute } from "./stream-routes.ts";
 
@@ -63,7 +64,7 @@ export async function serveStream(
     if (state.decided) return;
     // RFC 9110, section 15.5.2.
     const header = failure.code === Code.Unauthenticated ? { "www-authenticate": "Bearer" } : undefined;
-    answer(codeToHttpStatus(failure.code), failure.rawMessage, header);
+    answer(codeToHttpStatus(failure.code), boundMessage(failure.rawMessage), header);
   }
 
   function accept(header: HeadersInit | undefined): BidirectionalStream {

@@ -1,11 +1,17 @@
 import type { ContextValues } from "@connectrpc/connect";
-import type { UniversalHandler, UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type {
+  Compression,
+  UniversalHandler,
+  UniversalServerRequest,
+  UniversalServerResponse,
+} from "@connectrpc/connect/protocol";
 import * as connect from "@connectrpc/connect/protocol-connect";
 import * as grpc from "@connectrpc/connect/protocol-grpc";
 import { maxTimerMs } from "../async/timers.ts";
 import { ChunkQueue } from "../wire/chunk-queue.ts";
 import type { ActiveCall } from "./active-call.ts";
 import type { HttpExchange } from "./exchange.ts";
+import { readUnaryFailure } from "./unary-failure.ts";
 
 /** What a POST may carry (https://www.w3.org/TR/ldp/#header-accept-post). */
 const acceptPost = [
@@ -27,6 +33,7 @@ export async function serveUniversal(
   exchange: HttpExchange,
   call: ActiveCall,
   contextValues: ContextValues,
+  compressions: readonly Compression[],
 ): Promise<UniversalServerResponse> {
   boundTimeout(exchange.header);
   const request: UniversalServerRequest = {
@@ -42,6 +49,14 @@ export async function serveUniversal(
   };
   let response = await handler(request);
   if (response.status === 415) response = { ...response, header: new Headers({ "accept-post": acceptPost }) };
+  if (call.shape === "unary" && call.protocol === "connect") {
+    const unread = call.messagesIn === 0 && call.error === undefined;
+    const failure = await readUnaryFailure(response, unread, compressions);
+    if (failure !== undefined) {
+      call.error ??= failure.error;
+      response = failure.response;
+    }
+  }
   await writeResponse(response, exchange, call);
   return response;
 }

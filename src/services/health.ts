@@ -3,6 +3,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
 import type { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { onAbort, reasonOf } from "../async/signals.ts";
+import { quote } from "../clip.ts";
 
 /** Which services serve; "" stands for the whole server. */
 export class HealthState {
@@ -60,7 +61,7 @@ export function createHealthService(state: HealthState, drainSignal: AbortSignal
       const status = state.statusOf(service);
       if (status === Status.SERVICE_UNKNOWN) {
         throw new ConnectError(
-          `there is no service "${service}" here: ask for "", or one of ${state.services.join(", ")}`,
+          `there is no service ${quote(service)} here: ask for "", or one of ${state.services.join(", ")}`,
           Code.NotFound,
         );
       }

@@ -74,7 +74,7 @@ for (const lane of streamLanes) {
       expect(denial).toMatchObject({ status: 409, reason: "room a is full: try another", code: Code.Aborted });
       expect(denial.header.get("x-free")).toBe("b");
       await until(10_000, "the log's line", () => calls.length === 1);
-      expect(calls[0]).toMatchObject({ method: "/tunnel", protocol: "raw", code: "http_409", bytesIn: 0 });
+      expect(calls[0]).toMatchObject({ method: "/tunnel", protocol: "raw", code: "aborted", bytesIn: 0 });
     });
 
     it("needs a valid token, and the scope that its path asks for", async () => {

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { onAbort } from "../../async/signals.ts";
 import { parseServerConfig, serverOptions } from "../../config.ts";
+import { onNpmGone } from "../npm-parent.ts";
 import { onUncaught } from "../uncaught.ts";
 import { addOptions } from "../options.ts";
 import { withSession } from "../session.ts";
@@ -16,6 +17,8 @@ export function serve(program: Command): void {
 The first line on standard output is "sluice listening on URL", once it is ready;
 with --http3 a second one has the UDP port.
 SIGTERM and Ctrl-C drain: calls in progress may finish; a second one ends at once.
+A supervisor starts it without npm (\`node bin/sluice.js serve\` in a checkout), so
+that its signals reach the server itself.
 SIGHUP reads the tokens file, the JWKS and the TLS certificate again.
 
 Examples:
@@ -48,16 +51,25 @@ async function run({ out, flags, signal }: Session): Promise<"ok" | "failure"> {
     if (out.toTerminal) {
       out.note(`Ctrl-C stops it. From another terminal: sluice greet Ada --url ${server.url}`);
     }
-    const asked = new Promise<void>((resolve) =>
-      onAbort(signal, () => {
-        resolve();
-      }),
-    );
-    await Promise.race([asked, uncaught.happened]);
+    await Promise.race([ending(signal, out), uncaught.happened]);
   } finally {
     process.off("SIGHUP", onHangup);
     await server.close();
     uncaught.stop();
   }
   return uncaught.count === 0 ? "ok" : "failure";
+}
+
+/** Resolves when the server is to end: at a signal, or when the npm that has started it is gone. */
+async function ending(signal: AbortSignal, out: Session["out"]): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const forget = onNpmGone(process.env, () => {
+    out.note("npm has ended: the server drains and ends too");
+    resolve(undefined);
+  });
+  onAbort(signal, () => {
+    resolve(undefined);
+  });
+  await promise;
+  forget();
 }
