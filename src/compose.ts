@@ -31,6 +31,7 @@ import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { addHttp3Metrics } from "./observe/http3-metrics.ts";
 import { createMetrics } from "./observe/metrics.ts";
+import { createUnknownPathLog } from "./observe/unknown-paths.ts";
 import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
 import { createRuntime } from "./runtime/handler.ts";
@@ -200,9 +201,17 @@ async function startWith(
     );
   };
 
+  const unknownPaths = createUnknownPathLog(log);
+  const onUnknownPath = (path: string, peer: string): void => {
+    metrics.countUnknownPath();
+    unknownPaths.note(path, peer);
+  };
   const runtime = createRuntime({
     ...config,
     connections: admission,
+    onUnknownPath: ({ path, peer }) => {
+      onUnknownPath(path, peer);
+    },
     routes(router) {
       router.service(GreetService, createGreetService());
       router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
@@ -274,6 +283,7 @@ async function startWith(
       serve: runtime.serve,
       path: config.webtransportPath,
       origins: config.corsOrigins,
+      onUnknownPath,
       async admit(header: Headers): Promise<void> {
         try {
           await verifier.verify(tokenOf(header));
@@ -353,6 +363,7 @@ async function startWith(
     verifier.close();
     await store.close();
     refusals.end();
+    unknownPaths.end();
     log.info("closed");
   };
   const reloadTls = async (): Promise<void> => {

@@ -48,7 +48,10 @@ export interface Http3ListenOptions extends ConnectionAgeOptions, AdmissionOptio
   /** The engine has panicked: its message, with the place in its sources. */
   readonly onPanic?: (message: string) => void;
   /** Sessions of WebTransport are served with it. */
-  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession" | "onRefused">;
+  readonly webtransport?: Pick<
+    WebTransportOptions,
+    "serve" | "path" | "origins" | "admit" | "onSession" | "onRefused" | "onUnknownPath"
+  >;
 }
 
 export interface Http3Listener {

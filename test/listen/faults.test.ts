@@ -277,20 +277,6 @@ describe("bad input", () => {
 });
 
 describe("limits", () => {
-  it("one connection more than the limit is closed, and others come in again when there is room", async () => {
-    const server = await useServer({ maxConnections: 2 });
-    const [one, two] = [useSocket(server.url), useSocket(server.url)];
-    await Promise.all([once(one, "connect"), once(two, "connect")]);
-    expect(await answerOf(useSocket(server.url))).toBe("");
-    one.destroy();
-    await until(5000, "an answer", async () => {
-      return fetch(server.url, { headers: { connection: "close" } }).then(
-        () => true,
-        () => false,
-      );
-    });
-  });
-
   it("one call more than the limit is RESOURCE_EXHAUSTED", async () => {
     const server = await useServer({ maxCalls: 1 });
     const session = useSession(server.url);
