@@ -17,13 +17,16 @@ import { needOf, requireScope } from "./auth/scopes.ts";
 import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
-import { isPortInUse } from "./errors.ts";
+import { isDomainError, isPortInUse } from "./errors.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import type { WebTransportSession } from "./http3/webtransport-session.ts";
 import { listenAdmin } from "./listen/admin.ts";
+import { Admission } from "./listen/admission.ts";
 import { listen } from "./listen/listen.ts";
 import type { Listener } from "./listen/listen.ts";
+import { Refusals } from "./listen/refusals.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
+import { addConnectionMetrics } from "./observe/connection-metrics.ts";
 import { createLogger, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { addHttp3Metrics } from "./observe/http3-metrics.ts";
@@ -73,6 +76,11 @@ export interface Server {
    * `drainTimeout`. Calling it again waits for the same end.
    */
   close(): Promise<void>;
+  /**
+   * Closes without the drain, or cuts short one that goes on: running calls end
+   * with UNAVAILABLE, and appends that have been accepted are still committed.
+   */
+  abort(): Promise<void>;
 }
 
 /** How long calls that are ended at the close may take to tell their clients, in milliseconds. */
@@ -105,8 +113,15 @@ async function startWith(
   const store = await openStore(config);
   cleanups.push(() => store.close());
   const admitted = new AdmittedCalls();
+  let http3: Http3Listener | undefined;
+  const metrics = createMetrics({
+    activeCalls: () => runtime.activeCalls,
+    connections: () => admission.size,
+  });
   const onUnexpected = (error: unknown): void => {
-    log.error({ err: error }, "a call failed unexpectedly");
+    // A DomainError is a failure that is foreseen, such as a disk that does not answer.
+    if (!isDomainError(error)) metrics.unexpectedError();
+    log.error({ err: error }, "unexpected error");
   };
   const verifier = await createVerifier({
     tokensFile: config.tokensFile,
@@ -181,8 +196,13 @@ async function startWith(
     );
   };
 
+  const refusals = new Refusals((summary) => {
+    log.warn(summary, "connections were refused, or closed by the server");
+  });
+  const admission = new Admission(config, refusals);
   const runtime = createRuntime({
     ...config,
+    connections: admission,
     routes(router) {
       router.service(GreetService, createGreetService());
       router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
@@ -215,13 +235,9 @@ async function startWith(
         "headers set after they had left are lost: call holdHeaders() before the handler's first wait",
       );
     },
-    onError: onUnexpected,
+    onUnexpected,
   });
-  let http3: Http3Listener | undefined;
-  const metrics = createMetrics({
-    activeCalls: () => runtime.activeCalls,
-    connections: () => listener.connections + (http3?.connections ?? 0),
-  });
+  addConnectionMetrics(metrics.registry, refusals);
   const serve = withCors(runtime.serve, {
     origins: config.corsOrigins,
     requestHeaders: ["Authorization", "Acme-Token"],
@@ -238,8 +254,8 @@ async function startWith(
       nodeHandlers((exchange) => {
         if (http3 !== undefined) exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
         serve(exchange);
-      }),
-      { ...config, tls, onAged },
+      }, onUnexpected),
+      { ...config, tls, onAged, onUnexpected, admission },
     );
     try {
       http3 = await openHttp3(opened.port);
@@ -292,6 +308,8 @@ async function startWith(
       onPanic: (message) => {
         log.error({ panic: message }, "the HTTP/3 engine has panicked: what it happened in was ended");
       },
+      onUnexpected,
+      admission,
       ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
   };
@@ -317,13 +335,15 @@ async function startWith(
   }, config.sweepInterval);
   sweeper.unref();
 
+  const cut = new AbortController();
   const close = async (): Promise<void> => {
     log.info({ activeCalls: runtime.activeCalls }, "draining");
     health.setAllServing(false);
     draining.abort(goingAway());
+    admission.drain();
     listener.drain();
     http3?.drain();
-    await before(config.drainTimeout, runtime.idle());
+    await before(config.drainTimeout, runtime.idle(), cut.signal);
     runtime.end(goingAway());
     await before(farewellMs, runtime.idle());
     clearInterval(sweeper);
@@ -331,6 +351,7 @@ async function startWith(
     await admin?.close();
     verifier.close();
     await store.close();
+    refusals.end();
     log.info("closed");
   };
   const reloadTls = async (): Promise<void> => {
@@ -364,6 +385,10 @@ async function startWith(
     ...(admin === undefined ? {} : { adminUrl: admin.url }),
     reload,
     close: () => (closing ??= close()),
+    abort() {
+      cut.abort();
+      return (closing ??= close());
+    },
   };
 }
 
@@ -371,10 +396,11 @@ function goingAway(): ConnectError {
   return new ConnectError("the server is shutting down: connect again, and resume", Code.Unavailable);
 }
 
-/** Waits for `work`, but not for longer than `ms`. */
-async function before(ms: number, work: Promise<void>): Promise<void> {
+/** Waits for `work`, but not for longer than `ms`, and not once `cut` is aborted. */
+async function before(ms: number, work: Promise<void>, cut?: AbortSignal): Promise<void> {
   const timer = new AbortController();
-  await Promise.race([work, sleep(ms, timer.signal).catch(() => undefined)]);
+  const signal = cut === undefined ? timer.signal : AbortSignal.any([timer.signal, cut]);
+  await Promise.race([work, sleep(ms, signal).catch(() => undefined)]);
   timer.abort();
 }
 

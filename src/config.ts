@@ -182,7 +182,30 @@ export const serverOptions = {
     "Smallest message that is compressed when compression applies.",
   ),
 
-  maxConnections: count("max-connections", 10_000, [1, 1_000_000], "Connections at once. One more is closed."),
+  maxConnections: count(
+    "max-connections",
+    10_000,
+    [1, 1_000_000],
+    "Connections at once, over TCP and QUIC together. For one more, the connection that has been without a call the longest is closed; if all have calls, the new one is refused.",
+  ),
+  maxConnectionsPerAddress: count(
+    "max-connections-per-address",
+    undefined,
+    [0, 1_000_000],
+    "Connections at once of one address; an IPv6 address counts by its first 64 bits. One more is refused. 0 for any number, as behind a proxy. Unset: any number on loopback, elsewhere a tenth of --max-connections.",
+  ),
+  connectionIdleTimeout: duration(
+    "connection-idle-timeout",
+    2 * minute,
+    [50, day],
+    "How long a connection may be open without its first call; 10 s while more than half of --max-connections are taken. Neither requests to unknown paths nor calls without a valid token count. A connection that has had a call stays until its place is needed.",
+  ),
+  maxResetRate: count(
+    "max-reset-rate",
+    1000,
+    [1, 1_000_000],
+    "Calls a second that the clients of one address may abandon: canceled, or cut off with their connection. Ten seconds' worth may come at once, and on one connection two. A connection without a call counts as one, with TLS or QUIC as five. Beyond it connections are closed, and new ones of the address are refused until it is below again.",
+  ),
   maxStreamsPerConnection: count(
     "max-streams-per-connection",
     1000,

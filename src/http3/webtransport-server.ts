@@ -4,11 +4,15 @@ import type { Http3Connection } from "./http3-exchange.ts";
 import { Session } from "./webtransport-session.ts";
 import type { SessionOptions } from "./webtransport-session.ts";
 
-export interface WebTransportOptions extends SessionOptions {
+export interface WebTransportOptions extends Omit<SessionOptions, "onUsed" | "onAbandoned"> {
   /** Where sessions are opened, such as `/webtransport`. */
   readonly path: string;
   /** Origins whose pages may open one, besides the server's own; `*` stands for any. */
   readonly origins: readonly string[];
+  /** A page that was let in has sent or got a datagram. */
+  readonly onUsed?: (connection: Http3Connection) => void;
+  /** A page has given up a stream before it was a call. */
+  readonly onAbandoned?: (connection: Http3Connection) => void;
 }
 
 /** The sessions of a server, and who may open one. */
@@ -39,7 +43,12 @@ export class WebTransportServer {
       stream.finish();
       return;
     }
-    const session = new Session(stream, head, connection, this.#options, () => {
+    const options = {
+      ...this.#options,
+      onUsed: () => this.#options.onUsed?.(connection),
+      onAbandoned: () => this.#options.onAbandoned?.(connection),
+    };
+    const session = new Session(stream, head, connection, options, () => {
       this.#sessions.delete(stream.id);
     });
     this.#sessions.set(stream.id, { session, connection });

@@ -34,6 +34,10 @@ export interface SessionOptions {
   readonly onSession?: (session: WebTransportSession) => void;
   /** A session is refused: with which code, and to whom (address and port). */
   readonly onRefused?: (code: Code, peer: string) => void;
+  /** A datagram has passed. */
+  readonly onUsed: () => void;
+  /** The page has given up a stream before it was a call. */
+  readonly onAbandoned: () => void;
   /** Bytes of one head. */
   readonly maxHeaderBytes: number;
   /** How long heads, and the first message, may take, in milliseconds. */
@@ -117,7 +121,9 @@ export class Session implements WebTransportSession {
   }
 
   sendDatagram(bytes: Uint8Array): boolean {
-    return this.#state === "open" && this.#request.sendDatagram(bytes);
+    if (this.#state !== "open" || !this.#request.sendDatagram(bytes)) return false;
+    this.#options.onUsed();
+    return true;
   }
 
   onDatagram(listener: (bytes: Uint8Array) => void): void {
@@ -145,6 +151,7 @@ export class Session implements WebTransportSession {
 
   datagrams(datagrams: readonly Uint8Array[]): void {
     if (this.#state !== "open") return;
+    this.#options.onUsed();
     for (const datagram of datagrams) this.#datagram(datagram);
   }
 
@@ -163,6 +170,7 @@ export class Session implements WebTransportSession {
       },
       onFailure: () => {
         this.#gone(stream);
+        this.#options.onAbandoned();
       },
     });
     this.#streams.add(stream);

@@ -5,6 +5,8 @@ import type { CallRecord } from "../runtime/handler.ts";
 export interface Metrics {
   readonly registry: Registry;
   observe(record: CallRecord): void;
+  /** Counts an error that was caught where nobody expected one. */
+  unexpectedError(): void;
 }
 
 /** Seconds. Unary calls take milliseconds, streams up to a day. */
@@ -40,6 +42,11 @@ export function createMetrics(gauges: { activeCalls: () => number; connections: 
     labelNames: ["method", "direction"],
     registers,
   });
+  const unexpectedErrors = new Counter({
+    name: "sluice_unexpected_errors_total",
+    help: "Errors that nobody expected: each is in the log with its stack, and is a bug in the server or in a handler",
+    registers,
+  });
   new Gauge({
     name: "sluice_calls_active",
     help: "Calls in flight",
@@ -66,6 +73,9 @@ export function createMetrics(gauges: { activeCalls: () => number; connections: 
       messages.inc({ method, direction: "out" }, record.messagesOut);
       bytes.inc({ method, direction: "in" }, record.bytesIn);
       bytes.inc({ method, direction: "out" }, record.bytesOut);
+    },
+    unexpectedError() {
+      unexpectedErrors.inc();
     },
   };
 }

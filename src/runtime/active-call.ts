@@ -36,6 +36,10 @@ export class ActiveCall implements Call {
   /** What the call failed with, as far as is known. */
   error: ConnectError | undefined;
   headersHeld = false;
+  /** Its token was accepted, or it needs none. */
+  admitted = false;
+  /** This side has ended it, before the peer could. */
+  ended = false;
   readonly #abort = new LazyAbort();
   #listeners: (() => void)[] = [];
   readonly #reset: () => void;
@@ -73,6 +77,7 @@ export class ActiveCall implements Call {
 
   end(reason: Error): void {
     if (this.#closed || this.#abort.aborted) return;
+    this.ended = true;
     this.error ??= ConnectError.from(reason);
     this.#after("farewell", farewellMs, this.#reset);
     this.#abort.abort(reason);

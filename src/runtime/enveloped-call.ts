@@ -3,6 +3,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import { compressionNegotiate } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
+import { guarded } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import type { ByteSink } from "../wire/byte-sink.ts";
 import { MessageReader } from "../wire/message-reader.ts";
 import { MessageWriter } from "../wire/message-writer.ts";
@@ -31,6 +33,7 @@ export interface EnvelopedCallOptions {
   readonly streamBufferBytes: number;
   /** A handler has set response headers after they had left. */
   readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
+  readonly onUnexpected: OnUnexpected;
 }
 
 /** A request with messages in envelopes, as far as it is understood. */
@@ -127,13 +130,18 @@ export async function serveEnveloped(
     writer.end(envelope);
     exchange.end(trailer);
   };
+  const fail = (error: unknown): void => {
+    options.onUnexpected(error);
+    exchange.reset("error");
+  };
   const leave = call.onAbort((reason) => {
     requests.fail(reason, true);
     // The handler hears of it first, and may have something to say; then the peer is told, whatever the handler does.
-    setImmediate(() => {
+    const end = guarded(fail, () => {
       finish(reason);
       messages?.return?.().catch(() => undefined);
     });
+    setImmediate(end);
   });
 
   try {
@@ -149,7 +157,7 @@ export async function serveEnveloped(
       interceptors: options.interceptors,
       onStarted: () => {
         // What the handler sets before its first wait is in the headers, and they do not wait for its first message.
-        if (!call.headersHeld) setImmediate(sendEarly);
+        if (!call.headersHeld) setImmediate(guarded(fail, sendEarly));
       },
     });
     replaceAll(response.header, context.responseHeader);

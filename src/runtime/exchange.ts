@@ -9,6 +9,10 @@ export interface BodyReceiver extends ChunkReceiver {
 /**
  * One HTTP request and its response: all that the runtime knows of HTTP. Each
  * version of HTTP has an adapter that makes one.
+ *
+ * No method throws. Once the peer has closed the exchange they have no effect;
+ * what an adapter cannot send for another reason, such as a header that HTTP
+ * does not allow, resets the exchange and is reported to `OnUnexpected`.
  */
 export interface HttpExchange {
   readonly method: string;

@@ -4,6 +4,8 @@ import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { Bag } from "../async/bag.ts";
 import type { Placed } from "../async/bag.ts";
+import { raise } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import { ByteSink } from "../wire/byte-sink.ts";
 import { ActiveCall } from "./active-call.ts";
 import { boundError, maxTrailerDetailBytes } from "./bounded-error.ts";
@@ -72,10 +74,26 @@ export interface RuntimeOptions {
   readonly maxCalls: number;
   /** Called once for each call, when it is over. */
   readonly onCallEnd?: (record: CallRecord) => void;
+  /** Hears of the calls of each connection. */
+  readonly connections?: ConnectionCalls;
   /** A streaming handler has set headers after they had left: without `holdHeaders` they leave at its first wait. */
   readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
-  /** Called for failures that no call can carry: bugs. */
-  readonly onError?: (error: unknown) => void;
+  /** Called for failures that no call can carry. Default: `raise`. */
+  readonly onUnexpected?: OnUnexpected;
+}
+
+/** What a connection's owner wants to know of its calls. */
+export interface ConnectionCalls {
+  callBegan(connection: object | undefined): void;
+  callEnded(
+    connection: object | undefined,
+    outcome: {
+      /** Its token was accepted, or it needs none. */
+      readonly admitted: boolean;
+      /** The peer has not waited for its end. */
+      readonly abandoned: boolean;
+    },
+  ): void;
 }
 
 /** Serves a router's RPCs. */
@@ -107,6 +125,7 @@ const shapes = {
 export function createRuntime(options: RuntimeOptions): Runtime {
   const active = new Bag<Entry>();
   let waitingForIdle: (() => void)[] = [];
+  const onUnexpected = options.onUnexpected ?? raise;
 
   const requireRoom = (): void => {
     if (active.size > options.maxCalls) {
@@ -117,6 +136,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     try {
       requireRoom();
       await options.requestGate?.(context);
+      const call = context.values.get(activeCallKey);
+      if (call !== undefined) call.admitted = true;
     } catch (error) {
       const call = context.values.get(activeCallKey);
       if (call !== undefined) call.error ??= ConnectError.from(error);
@@ -132,27 +153,42 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     requestGate,
   });
   const sink = new ByteSink(allocateUncleared);
-  const envelopeOptions = { ...options, acceptCompression, requestGate, sink };
+  const envelopeOptions = { ...options, acceptCompression, requestGate, sink, onUnexpected };
 
   const streams = collectStreams(options.streams, routes);
   const streamOptions = {
     gate: async (route: StreamRoute, header: Headers, values: ContextValues): Promise<void> => {
       requireRoom();
       await options.streamGate?.(route, header, values);
+      const call = values.get(activeCallKey);
+      if (call !== undefined) call.admitted = true;
     },
     toConnectError: options.toConnectError ?? internalUnlessKnown,
     streamBufferBytes: options.streamBufferBytes,
   };
 
   function serve(exchange: HttpExchange): void {
+    try {
+      begun(exchange);
+    } catch (error) {
+      fail(exchange, error);
+    }
+  }
+
+  /** Never throws. */
+  function fail(exchange: HttpExchange, error: unknown): void {
+    onUnexpected(error);
+    exchange.reset("error");
+  }
+
+  function begun(exchange: HttpExchange): void {
     const route = routes.get(exchange.path) ?? streams.get(exchange.path);
     if (route === undefined) {
       answerUnknownPath(exchange);
       return;
     }
     ("path" in route ? answerStream(route, exchange) : answer(route, exchange)).catch((error: unknown) => {
-      options.onError?.(error);
-      exchange.reset();
+      fail(exchange, error);
     });
   }
 
@@ -175,12 +211,17 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     contextValues.set(activeCallKey, call);
     const entry: Entry = { call, exchange, place: -1 };
     active.add(entry);
+    options.connections?.callBegan(exchange.connection);
     let ended = false;
     const over = (complete: boolean, response: UniversalServerResponse | undefined): void => {
       if (ended) return;
       ended = true;
       call.close(complete ? undefined : new ConnectError("the client went away", Code.Canceled));
       active.delete(entry);
+      options.connections?.callEnded(exchange.connection, {
+        admitted: call.admitted,
+        abandoned: !complete && !call.ended,
+      });
       if (active.size === 0) {
         for (const resolve of waitingForIdle) resolve();
         waitingForIdle = [];
