@@ -14,9 +14,10 @@ import { createRequestGate, tokenOf } from "./auth/gate.ts";
 import { principalKey } from "./auth/principal.ts";
 import { needOf, requireScope } from "./auth/scopes.ts";
 import { createVerifier } from "./auth/verifier.ts";
-import { isLoopback, sampleToken } from "./config.ts";
+import { isLoopback, sampleToken, takesSampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
 import { isPortInUse } from "./errors.ts";
+import { createHostCheck } from "./hosts.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import type { WebTransportSession } from "./http3/webtransport-session.ts";
 import { listenAdmin } from "./listen/admin.ts";
@@ -30,7 +31,9 @@ import { createMetrics } from "./observe/metrics.ts";
 import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
 import { createRuntime } from "./runtime/handler.ts";
+import { createHostGuard } from "./runtime/hosts.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
+import type { HttpExchange } from "./runtime/exchange.ts";
 import type { StreamRouter } from "./runtime/stream-routes.ts";
 import { createDataService } from "./services/data.ts";
 import { createErrorInterceptor, toConnectError } from "./services/error-codes.ts";
@@ -111,7 +114,7 @@ async function startWith(
     jwks: config.jwks,
     jwtIssuer: config.jwtIssuer,
     jwtAudience: config.jwtAudience,
-    sampleToken: isLoopback(config.host) ? sampleToken : undefined,
+    sampleToken: takesSampleToken(config) ? sampleToken : undefined,
     onReload: () => {
       log.info("the tokens were read again");
       admitted
@@ -218,11 +221,29 @@ async function startWith(
     activeCalls: () => runtime.activeCalls,
     connections: () => listener.connections + (http3?.connections ?? 0),
   });
-  const serve = withCors(runtime.serve, {
+  const allowsHost = createHostCheck(config.allowedHosts);
+  const refuseHost =
+    takesSampleToken(config) || config.allowedHosts.length > 0
+      ? createHostGuard(
+          allowsHost,
+          noteAtIntervals((host, others) => {
+            log.warn({ host, others }, "a request for a host that is not served: see --allowed-hosts");
+          }),
+        )
+      : undefined;
+  const withinCors = withCors(runtime.serve, {
     origins: config.corsOrigins,
     requestHeaders: ["Authorization", "Acme-Token"],
     responseHeaders: ["Greet-Version", "Greet-Count"],
   });
+  /** Before everything else comes whether the request is for this server. */
+  const serve = (exchange: HttpExchange): void => {
+    if (refuseHost?.(exchange) === true) return;
+    if (http3 !== undefined && !exchange.httpVersion.startsWith("3")) {
+      exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
+    }
+    withinCors(exchange);
+  };
   const onAged = (connection: object): void => {
     runtime.end(
       new ConnectError("the connection has reached --max-connection-age: connect again, and resume", Code.Unavailable),
@@ -230,13 +251,7 @@ async function startWith(
     );
   };
   const openListener = async (): Promise<Listener> => {
-    const opened = await listen(
-      nodeHandlers((exchange) => {
-        if (http3 !== undefined) exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
-        serve(exchange);
-      }),
-      { ...config, tls, onAged },
-    );
+    const opened = await listen(nodeHandlers(serve), { ...config, tls, onAged });
     try {
       http3 = await openHttp3(opened.port);
     } catch (error) {
@@ -267,6 +282,7 @@ async function startWith(
       port: config.http3Port ?? port,
       tls,
       onAged,
+      refuseHost,
       ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
   };
@@ -283,6 +299,7 @@ async function startWith(
       : await listenAdmin({
           host: config.adminHost,
           port: config.adminPort,
+          allowsHost: isLoopback(config.adminHost) ? allowsHost : undefined,
           metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
         });
   const sweeper = setInterval(() => {
@@ -339,6 +356,22 @@ async function startWith(
     ...(admin === undefined ? {} : { adminUrl: admin.url }),
     reload,
     close: () => (closing ??= close()),
+  };
+}
+
+/** Passes on what happens at most once a minute, with the number of times it has happened since without. */
+function noteAtIntervals(note: (what: string, others: number) => void): (what: string) => void {
+  let next = 0;
+  let others = 0;
+  return (what) => {
+    const now = performance.now();
+    if (now < next) {
+      others++;
+      return;
+    }
+    note(what, others);
+    next = now + 60_000;
+    others = 0;
   };
 }
 

@@ -2,7 +2,8 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
 import { writePieces } from "../wire/node-platform.ts";
 import type { BodyReceiver, HttpExchange } from "./exchange.ts";
-import { pathOf, peerOf, schemeOf, urlOf } from "./node-address.ts";
+import { pathOf, peerOf, schemeOf, targetOf, urlOf } from "./node-address.ts";
+import type { Target } from "./node-address.ts";
 
 /** How long a connection is still read after an answer that did not wait for the request, in milliseconds. */
 const lingerMs = 1000;
@@ -14,12 +15,14 @@ export class NodeHttp1Exchange implements HttpExchange {
   readonly connection: object;
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
+  readonly #target: Target;
   #received = false;
   #drained: (() => void) | undefined;
 
   constructor(req: IncomingMessage, res: ServerResponse) {
     this.#req = req;
     this.#res = res;
+    this.#target = targetOf(req.url ?? "/");
     this.header = fromNodeHeaders(req.headers);
     this.connection = req.socket;
     // An error of the socket shows as "close" too; without a listener it would end the process.
@@ -32,12 +35,15 @@ export class NodeHttp1Exchange implements HttpExchange {
   }
 
   get path(): string {
-    return pathOf(this.#req.url ?? "/");
+    return pathOf(this.#target.path);
+  }
+
+  get authority(): string | undefined {
+    return this.#target.authority ?? this.#req.headers.host;
   }
 
   get url(): string {
-    const { headers, socket, url } = this.#req;
-    return urlOf(url ?? "/", schemeOf(socket), headers.host ?? "localhost");
+    return urlOf(this.#target.path, schemeOf(this.#req.socket), this.authority ?? "localhost");
   }
 
   get httpVersion(): string {
