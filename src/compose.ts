@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
+import type { HandlerContext, Interceptor } from "@connectrpc/connect";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import { DataService } from "../gen/data/v1/data_pb.ts";
 import { GreetService } from "../gen/greet/v1/greet_pb.ts";
@@ -8,11 +8,14 @@ import { again } from "./async/again.ts";
 import { settleAll } from "./async/settle-all.ts";
 import { sleep } from "./async/signals.ts";
 import { AdmittedCalls } from "./auth/admitted-calls.ts";
-import { createAuthInterceptor } from "./auth/auth-interceptor.ts";
+import { CallScopes } from "./auth/call-scopes.ts";
+import type { ServiceRouter } from "./auth/call-scopes.ts";
 import { endAtExpiry } from "./auth/expiry.ts";
 import { createRequestGate, tokenOf } from "./auth/gate.ts";
 import { principalKey } from "./auth/principal.ts";
-import { needOf, requireScope } from "./auth/scopes.ts";
+import type { Principal } from "./auth/principal.ts";
+import { allows, parseScope } from "./auth/scopes.ts";
+import type { Permission } from "./auth/scopes.ts";
 import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken, takesSampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
@@ -47,12 +50,29 @@ import type { Store } from "./store/store.ts";
 export interface StartOptions {
   /** Where to log. The default writes JSON lines to standard error. */
   readonly log?: Logger;
-  /** Services of your own, behind the same port, gate, limits and logs. */
-  readonly routes?: (router: ConnectRouter) => void;
-  /** Streams that your handlers take over, over HTTP/2 and HTTP/3, behind the same. */
+  /**
+   * Services of your own, behind the same port, gate, limits and logs. A token needs the scope that a service is added
+   * with, or else `rpc:` and its name: `rpc:tally.v1.TallyService`.
+   */
+  readonly routes?: (router: ServiceRouter) => void;
+  /**
+   * Interceptors around the handlers of every service, the first one outermost. They run once the token and its scope
+   * have been checked (`principalKey` has who calls), before messages are validated; what they throw is translated and
+   * logged as a handler's failure is.
+   */
+  readonly interceptors?: readonly Interceptor[];
+  /**
+   * Streams that your handlers take over, over HTTP/2 and HTTP/3, behind the same. A token needs the scope that a stream
+   * is added with, or else `rpc:` and its path: `rpc:/tunnel`.
+   */
   readonly streams?: (router: StreamRouter) => void;
-  /** Called for each session of WebTransport, once its token has been found good: for its datagrams. */
-  readonly onWebTransportSession?: (session: WebTransportSession) => void;
+  /**
+   * Called for each session of WebTransport whose token has `webTransportScope`: for its datagrams. The session is
+   * closed when the token expires, is withdrawn or gets other scopes.
+   */
+  readonly onWebTransportSession?: (session: WebTransportSession, principal: Principal) => void;
+  /** Default: `rpc:` and the path of sessions: `rpc:/webtransport`. */
+  readonly webTransportScope?: string;
 }
 
 /** A running server. */
@@ -82,7 +102,7 @@ const farewellMs = 1000;
 /**
  * Starts a server.
  *
- * Fails with a DomainError: "config" for wrong options or a port in use,
+ * Fails with a DomainError: "config" for wrong options, wrong scopes or a port in use,
  * "store-locked", "store-corrupt" or "store-unreadable" for the data directory.
  */
 export async function start(config: Config, options: StartOptions = {}): Promise<Server> {
@@ -147,6 +167,9 @@ async function startWith(
       if (call.shape !== "unary") admitted.add(call, token, principal);
     },
   });
+  const scopes = new CallScopes();
+  const streamScopes = new Map<string, Permission>();
+  const sessionScope = parseScopeOr(options.webTransportScope, config.webtransportPath);
   const requestGate = async (context: HandlerContext): Promise<void> => {
     if (log.isLevelEnabled("debug")) {
       log.debug({ method: context.method.name, headers: redactHeaders(context.requestHeader) }, "request");
@@ -154,8 +177,9 @@ async function startWith(
     if (context.service.typeName === GreetService.typeName) prepareGreeting(context);
     // Health goes on answering, so that an orchestrator sees NOT_SERVING instead of a failure.
     if (draining.signal.aborted && context.service.typeName !== Health.typeName) throw goingAway();
+    const { service, method, requestHeader, values } = context;
     try {
-      await gate(context);
+      await gate({ service, requestHeader, values, needed: scopes.of(method) });
     } catch (error) {
       throw toConnectError(error, onUnexpected);
     }
@@ -165,27 +189,31 @@ async function startWith(
     ...config,
     routes(router) {
       router.service(GreetService, createGreetService());
+      scopes.setService(GreetService, "greet");
+      // DataService checks each stream by its name, which only the body tells.
       router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
       router.service(Health, createHealthService(health, draining.signal));
-      options.routes?.(router);
+      options.routes?.(scopes.router(router));
       registerReflection(router);
     },
-    interceptors: [createErrorInterceptor({ onUnexpected }), createAuthInterceptor(), createValidateInterceptor()],
+    interceptors: [
+      createErrorInterceptor({ onUnexpected }),
+      ...(options.interceptors ?? []),
+      createValidateInterceptor(),
+    ],
     requestGate,
     streams: ({ onStream }) => {
       options.streams?.({
         onStream(path, handler, stream = {}) {
-          // A wrong scope is told now, not to each client.
-          if (stream.scope !== undefined) needOf(stream.scope);
           onStream(path, handler, stream);
+          streamScopes.set(path, parseScopeOr(stream.scope, path));
         },
       });
     },
-    async streamGate({ path, scope }, requestHeader, values) {
+    async streamGate({ path }, requestHeader, values) {
       log.debug({ stream: path, headers: redactHeaders(requestHeader) }, "request");
       if (draining.signal.aborted) throw goingAway();
-      await gate({ requestHeader, values });
-      if (scope !== undefined) requireScope(values.get(principalKey), needOf(scope));
+      await gate({ requestHeader, values, needed: streamScopes.get(path) });
     },
     toConnectError: (error) => toConnectError(error, onUnexpected),
     onCallEnd: (record) => {
@@ -250,6 +278,22 @@ async function startWith(
       connection,
     );
   };
+  const beginSession = (session: WebTransportSession, token: string, principal: Principal): void => {
+    if (options.onWebTransportSession === undefined || !allows(principal, sessionScope)) return;
+    const end = (error: unknown): void => {
+      const { code, rawMessage } = toConnectError(error, onUnexpected);
+      session.close(code, rawMessage);
+    };
+    // Its calls end by themselves; its datagrams would not.
+    const held = { signal: session.signal, end };
+    endAtExpiry(held, principal, (error) => error);
+    admitted.add(held, token, principal);
+    try {
+      options.onWebTransportSession(session, principal);
+    } catch (error) {
+      end(error);
+    }
+  };
   const openListener = async (): Promise<Listener> => {
     const opened = await listen(nodeHandlers(serve), { ...config, tls, onAged });
     try {
@@ -268,14 +312,17 @@ async function startWith(
       serve: runtime.serve,
       path: config.webtransportPath,
       origins: config.corsOrigins,
-      async admit(header: Headers): Promise<void> {
+      async admit(header: Headers): Promise<(session: WebTransportSession) => void> {
         try {
-          await verifier.verify(tokenOf(header));
+          const token = tokenOf(header);
+          const principal = await verifier.verify(token);
+          return (session) => {
+            beginSession(session, token, principal);
+          };
         } catch (error) {
           throw toConnectError(error, onUnexpected);
         }
       },
-      ...(options.onWebTransportSession === undefined ? {} : { onSession: options.onWebTransportSession }),
     };
     return listenHttp3(serve, {
       ...config,
@@ -357,6 +404,11 @@ async function startWith(
     reload,
     close: () => (closing ??= close()),
   };
+}
+
+/** What a scope stands for; if there is none, that with the path as its name. */
+function parseScopeOr(scope: string | undefined, path: string): Permission {
+  return scope === undefined ? { kind: "rpc", name: path } : parseScope(scope);
 }
 
 /** Passes on what happens at most once a minute, with the number of times it has happened since without. */

@@ -49,6 +49,7 @@ const allowed: Record<string, readonly string[]> = {
     "runtime/call.ts",
     "runtime/stream-routes.ts",
     "wire/duplex-stream.ts",
+    "auth/call-scopes.ts",
     "auth/principal.ts",
     "http3/webtransport-session.ts",
   ],

@@ -38,7 +38,7 @@ export interface Http3ListenOptions extends ConnectionAgeOptions {
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (connection: object) => void;
   /** Sessions of WebTransport are served with it. */
-  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession">;
+  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit">;
   /**
    * Answers a request for a session whose host is not served, and returns whether it has. Default: every host is served.
    */
