@@ -1,5 +1,5 @@
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { HandlerContext, Interceptor } from "@connectrpc/connect";
+import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import { DataService } from "../gen/data/v1/data_pb.ts";
 import { GreetService } from "../gen/greet/v1/greet_pb.ts";
@@ -20,6 +20,7 @@ import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken, takesSampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
 import { isPortInUse } from "./errors.ts";
+import { describeOpenMode } from "./file-modes.ts";
 import { createHostCheck } from "./hosts.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import type { WebTransportSession } from "./http3/webtransport-session.ts";
@@ -27,7 +28,7 @@ import { listenAdmin } from "./listen/admin.ts";
 import { listen } from "./listen/listen.ts";
 import type { Listener } from "./listen/listen.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
-import { createLogger, redactHeaders } from "./observe/log.ts";
+import { createLogger, printable, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { addHttp3Metrics } from "./observe/http3-metrics.ts";
 import { createMetrics } from "./observe/metrics.ts";
@@ -123,7 +124,11 @@ async function startWith(
   cleanups: (() => Promise<void> | void)[],
 ): Promise<Server> {
   const tls = await readTlsFiles(config);
-  const store = await openStore(config);
+  const onWarning = (message: string): void => {
+    log.warn(message);
+  };
+  for (const message of openFiles(config)) onWarning(message);
+  const store = await openStore(config, onWarning);
   cleanups.push(() => store.close());
   const admitted = new AdmittedCalls();
   const onUnexpected = (error: unknown): void => {
@@ -225,7 +230,7 @@ async function startWith(
           protocol: record.protocol,
           http: record.httpVersion,
           peer: record.peer,
-          token: record.values.get(principalKey)?.name,
+          token: nameOf(record.values),
           code: record.code,
           messagesIn: record.messagesIn,
           messagesOut: record.messagesOut,
@@ -438,7 +443,23 @@ async function before(ms: number, work: Promise<void>): Promise<void> {
   timer.abort();
 }
 
-async function openStore(config: Config): Promise<Store> {
+/** The name of a call's token, which an issuer may have chosen. */
+function nameOf(values: ContextValues): string | undefined {
+  const name = values.get(principalKey)?.name;
+  return name === undefined ? undefined : printable(name);
+}
+
+/** What is said of files beside the data: a key that others can read, and what decides on rights that others can change. */
+function openFiles({ tlsKey, tokensFile, jwks }: Config): string[] {
+  const found = [
+    tlsKey === undefined ? undefined : describeOpenMode(tlsKey, 0o600),
+    // Hashes and public keys may be read.
+    ...[tokensFile, jwks].map((path) => (path === undefined ? undefined : describeOpenMode(path, 0o644))),
+  ];
+  return found.filter((message) => message !== undefined);
+}
+
+async function openStore(config: Config, onWarning: (message: string) => void): Promise<Store> {
   switch (config.store) {
     case "memory":
       return createMemoryStore({ producerTtlMs: config.producerTtl });
@@ -447,6 +468,7 @@ async function openStore(config: Config): Promise<Store> {
         dir: config.dataDir,
         maxBytes: config.maxStoreBytes,
         producerTtlMs: config.producerTtl,
+        onWarning,
       });
   }
 }

@@ -292,7 +292,7 @@ export const serverOptions = {
     "log-level",
     ["trace", "debug", "info", "warn", "error", "silent"],
     "info",
-    "Least level that is logged, as JSON lines on standard error. `debug` adds request headers, with credentials redacted.",
+    "Least level that is logged, as JSON lines on standard error. `debug` adds request headers: all names, and the values of those that are known to hold no secret.",
   ),
 } as const satisfies Record<string, OptionSpec<unknown>>;
 

@@ -204,7 +204,7 @@ describe("bad input", () => {
       envelope(0),
     );
     expect(grpc.status).toBe(200);
-    expect(grpc.headers["grpc-status"]).toBe("12");
+    expect(grpc.trailers["grpc-status"]).toBe("12");
     const unary = await request(session, "/nope", { "content-type": "application/json" }, Buffer.from("{}"));
     expect(unary.status).toBe(404);
     expect(JSON.parse(unary.body.toString())).toMatchObject({ code: "unimplemented" });
