@@ -116,7 +116,7 @@ describe("the log of requests", () => {
         "acme-token": "[redacted]",
         "accept-encoding": "gzip?31m?",
       });
-      expect(shown["user-agent"]?.length).toBeLessThan(220);
+      expect(shown["user-agent"]?.length).toBeLessThan(240);
     }
   });
 
