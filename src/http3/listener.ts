@@ -50,8 +50,12 @@ export interface Http3ListenOptions extends ConnectionAgeOptions, AdmissionOptio
   /** Sessions of WebTransport are served with it. */
   readonly webtransport?: Pick<
     WebTransportOptions,
-    "serve" | "path" | "origins" | "admit" | "onSession" | "onRefused" | "onUnknownPath"
+    "serve" | "path" | "origins" | "admit" | "onRefused" | "onUnknownPath"
   >;
+  /**
+   * Answers a request for a session whose host is not served, and returns whether it has. Default: every host is served.
+   */
+  readonly refuseHost?: ((exchange: HttpExchange) => boolean) | undefined;
 }
 
 export interface Http3Listener {
@@ -131,8 +135,11 @@ export async function listenHttp3(
       const connection = open.get(head.connection);
       // The connection has closed since.
       if (connection === undefined) stream.release();
-      else if (head.protocol === "webtransport" && sessions !== undefined) sessions.request(stream, head, connection);
-      else serve(new Http3Exchange(stream, head, connection));
+      else if (head.protocol !== "webtransport" || sessions === undefined) {
+        serve(new Http3Exchange(stream, head, connection));
+      } else if (options.refuseHost?.(new Http3Exchange(stream, head, connection)) !== true) {
+        sessions.request(stream, head, connection);
+      }
     },
     onSessionStream(session, stream) {
       if (sessions?.stream(session, stream) === true) return;
