@@ -38,6 +38,13 @@ export function allows(principal: Principal, need: Need): boolean {
   });
 }
 
+/** The streams that the principal's scopes open: names, and `PREFIX*` for every name that begins with PREFIX. */
+export function streamsOpenTo({ scopes }: Principal, access: "read" | "write"): string[] {
+  if (scopes.includes("admin")) return ["*"];
+  const prefix = `data:${access}:`;
+  return scopes.filter((scope) => scope.startsWith(prefix)).map((scope) => scope.slice(prefix.length));
+}
+
 /** Fails with "permission-denied" unless the principal's scopes cover the need. */
 export function requireScope(principal: Principal | undefined, need: Need): void {
   if (principal !== undefined && allows(principal, need)) return;

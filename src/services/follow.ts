@@ -1,20 +1,12 @@
-import { create } from "@bufbuild/protobuf";
-import { CaughtUpSchema, HeartbeatSchema } from "../../gen/data/v1/data_pb.ts";
-import type { CaughtUp, Heartbeat, RecordBatch, Sealed } from "../../gen/data/v1/data_pb.ts";
-import { linkSignals, reasonOf } from "../async/signals.ts";
 import type { Store } from "../store/store.ts";
-import { fromBatch, sealedFrom, sizeOf } from "./conversions.ts";
-
-/** What a read tells, in the words of ReadResponse and ExchangeResponse. */
-export type ReadEvent =
-  | { readonly case: "batch"; readonly value: RecordBatch }
-  | { readonly case: "caughtUp"; readonly value: CaughtUp }
-  | { readonly case: "heartbeat"; readonly value: Heartbeat }
-  | { readonly case: "sealed"; readonly value: Sealed };
+import type { ReadWording } from "./read-wording.ts";
+import { TailWait } from "./tail-wait.ts";
+import type { CallEnd, Followers } from "./tail-wait.ts";
 
 export interface FollowOptions {
   readonly stream: string;
-  readonly fromSeq: number;
+  /** Finds the first position. */
+  readonly from: () => number | Promise<number>;
   readonly follow: boolean;
   /** Infinity for no limit. */
   readonly maxRecords: number;
@@ -24,10 +16,9 @@ export interface FollowOptions {
   readonly chunkBytes: number;
   /** Milliseconds of silence before a heartbeat. */
   readonly heartbeatMs: number;
-  /** The call's end. */
-  readonly signal: AbortSignal;
-  /** Ends a following read, with its reason. */
-  readonly drainSignal: AbortSignal;
+  readonly call: CallEnd;
+  /** A drain ends those who follow. */
+  readonly followers: Followers;
 }
 
 /** Records that one message holds at most, whatever their size. */
@@ -38,65 +29,55 @@ const chunkRecords = 10_000;
  * comes. Each step reads from the store what the next message needs, so that a
  * reader that does not keep up holds one message, and never a backlog.
  */
-export async function* readEvents(store: Store, options: FollowOptions): AsyncGenerator<ReadEvent, void, undefined> {
-  const { stream, follow, signal, drainSignal } = options;
-  let seq = options.fromSeq;
-  let records = options.maxRecords;
-  let bytes = options.maxBytes;
+export async function* readMessages<T>(
+  store: Store,
+  wording: ReadWording<T>,
+  { stream, from, follow, maxRecords, maxBytes, chunkBytes, heartbeatMs, call, followers }: FollowOptions,
+): AsyncGenerator<T, void, undefined> {
+  const fromSeq = await from();
+  let seq = fromSeq;
+  let records = maxRecords;
+  let bytes = maxBytes;
   let behind = true;
   let generation: number | undefined;
-  while (records > 0 && bytes > 0) {
-    if (signal.aborted) throw reasonOf(signal);
-    const result = await store.read(stream, seq, {
-      maxRecords: Math.min(records, chunkRecords),
-      maxBytes: Math.min(bytes, options.chunkBytes),
-      ...(generation === undefined ? {} : { generation }),
-    });
-    generation = result.generation;
-    for (const batch of result.batches) {
-      const size = sizeOf(batch.records);
-      // `max_bytes` ends before it would be exceeded, except that the first record always comes.
-      if (size > bytes && seq > options.fromSeq) return;
-      seq = batch.firstSeq + batch.records.length;
-      records -= batch.records.length;
-      bytes -= size;
-      yield { case: "batch", value: fromBatch(batch) };
-    }
-    if (result.batches.length > 0) {
-      behind = true;
-      continue;
-    }
-    if (result.info.sealed) {
-      yield { case: "sealed", value: sealedFrom(result.info) };
-      return;
-    }
-    if (!follow) return;
-    if (drainSignal.aborted) throw reasonOf(drainSignal);
-    if (behind) {
-      behind = false;
-      yield { case: "caughtUp", value: create(CaughtUpSchema, { tail: BigInt(seq) }) };
-    }
-    if (!(await changed(store, stream, seq, options))) {
-      yield { case: "heartbeat", value: create(HeartbeatSchema, { tail: BigInt(seq) }) };
-    }
-  }
-}
-
-/** Waits until there is something to read; false when it is time for a heartbeat. Ends with either signal. */
-async function changed(store: Store, stream: string, tail: number, options: FollowOptions): Promise<boolean> {
-  const silence = Symbol("silence");
-  const wait = linkSignals(options.signal, options.drainSignal);
-  const timer = setTimeout(() => {
-    wait.abort(silence);
-  }, options.heartbeatMs);
+  let wait: TailWait | undefined;
   try {
-    await store.waitForChange(stream, tail, wait.signal);
-    return true;
-  } catch (error) {
-    if (wait.signal.aborted && wait.signal.reason === silence) return false;
-    throw error;
+    while (records > 0 && bytes > 0) {
+      const result = await store.read(stream, seq, {
+        maxRecords: Math.min(records, chunkRecords),
+        maxBytes: Math.min(bytes, chunkBytes),
+        ...(generation === undefined ? {} : { generation }),
+      });
+      generation = result.generation;
+      for (const batch of result.batches) {
+        const { size, message } = wording.batch(batch);
+        // `max_bytes` ends before it would be exceeded, except that the first record always comes.
+        if (size > bytes && seq > fromSeq) return;
+        seq = batch.firstSeq + batch.records.length;
+        records -= batch.records.length;
+        bytes -= size;
+        yield message;
+      }
+      if (result.batches.length > 0) {
+        behind = true;
+        continue;
+      }
+      if (result.info.sealed) {
+        yield wording.sealed(result.info);
+        return;
+      }
+      if (!follow) return;
+      if (wait === undefined) {
+        wait = new TailWait(store, stream, followers, call, heartbeatMs);
+        continue;
+      }
+      if (behind) {
+        behind = false;
+        yield wording.caughtUp(seq);
+      }
+      if (!(await wait.next())) yield wording.heartbeat(seq);
+    }
   } finally {
-    clearTimeout(timer);
-    wait.cleanup();
+    wait?.close();
   }
 }
