@@ -13,14 +13,13 @@ import type { Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
 import { fromInfo, toNumber, toOptionalNumber, toProducerId, toRecords, toRetention, toTimeMs } from "./conversions.ts";
 import { acks, durabilityOf, opened, startAppends, takeOpen } from "./data-append.ts";
-import { readMessages } from "./follow.ts";
-import type { FollowOptions } from "./follow.ts";
+import { Reading } from "./follow.ts";
+import type { CallEnd, FollowOptions } from "./follow.ts";
+import { Followers } from "./followers.ts";
 import type { DataLimits } from "./limits.ts";
 import { listVisible } from "./list-streams.ts";
 import { ReadWording } from "./read-wording.ts";
 import { sealStored } from "./seal.ts";
-import { Followers } from "./tail-wait.ts";
-import type { CallEnd } from "./tail-wait.ts";
 
 export interface DataServiceOptions {
   readonly store: Store;
@@ -55,7 +54,6 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
   ): FollowOptions {
     return {
       stream,
-      from: () => startOf(store, stream, request.from),
       follow: request.follow,
       maxRecords: "maxRecords" in request ? unlessZero(request.maxRecords, "max_records") : Infinity,
       maxBytes: "maxBytes" in request ? unlessZero(request.maxBytes, "max_bytes") : Infinity,
@@ -146,7 +144,8 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
 
     read(request, context) {
       authorize(context, "read", request.stream);
-      return readMessages(store, readWording, followOptions(request.stream, request, context));
+      const from = (): Promise<number> => startOf(store, request.stream, request.from);
+      return new Reading(store, readWording, from, followOptions(request.stream, request, context));
     },
 
     async *exchange(requests, context) {
@@ -165,7 +164,9 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
         if (open.read === undefined) {
           yield* answers;
         } else {
-          const reads = readMessages(store, exchangeWording, followOptions(open.stream, open.read, context));
+          const { read, stream } = open;
+          const from = (): Promise<number> => startOf(store, stream, read.from);
+          const reads = new Reading(store, exchangeWording, from, followOptions(stream, read, context));
           yield* merge(answers, quietly(reads, drainSignal));
         }
       } finally {
@@ -176,10 +177,7 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
 }
 
 /** The read of an Exchange. At a drain it ends quietly: the appends' side tells, after its last ack. */
-async function* quietly<T>(
-  reads: AsyncGenerator<T, void, undefined>,
-  drainSignal: AbortSignal,
-): AsyncGenerator<T, void, undefined> {
+async function* quietly<T>(reads: AsyncIterable<T>, drainSignal: AbortSignal): AsyncGenerator<T, void, undefined> {
   try {
     yield* reads;
   } catch (error) {
