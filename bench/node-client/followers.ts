@@ -45,14 +45,21 @@ async function main(target: string, stream: string, count: number, perConnection
         "acme-token": "sample",
         te: "trailers",
       });
-      // A record that is cut by two chunks is not timed.
+      // A record may be cut by two chunks.
+      let rest: Buffer | undefined;
       call.on("data", (chunk: Buffer) => {
         const now = Date.now();
-        for (let at = chunk.indexOf(mark); at >= 0; at = chunk.indexOf(mark, at + mark.length)) {
-          const sent = Number(chunk.toString("latin1", at + mark.length, at + mark.length + timeLength));
+        const bytes = rest === undefined ? chunk : Buffer.concat([rest, chunk]);
+        rest = undefined;
+        for (let at = bytes.indexOf(mark); at >= 0; at = bytes.indexOf(mark, at + mark.length)) {
+          if (bytes.length < at + mark.length + timeLength) {
+            rest = bytes.subarray(at);
+            return;
+          }
           delivered++;
-          if (sent > 0) latencies.push(now - sent);
+          latencies.push(now - Number(bytes.toString("latin1", at + mark.length, at + mark.length + timeLength)));
         }
+        if (bytes.at(-1) === mark[0]) rest = bytes.subarray(-1);
       });
       call.once("response", () => {
         open++;
