@@ -8,13 +8,13 @@ import { merge } from "../async/merge.ts";
 import { onAbort, reasonOf } from "../async/signals.ts";
 import { principalKey } from "../auth/principal.ts";
 import { requireScope } from "../auth/scopes.ts";
-import { callKey } from "../runtime/call.ts";
 import type { Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
+import { callEndOf } from "./call-end.ts";
 import { fromInfo, toNumber, toOptionalNumber, toProducerId, toRecords, toRetention, toTimeMs } from "./conversions.ts";
 import { acks, durabilityOf, opened, startAppends, takeOpen } from "./data-append.ts";
 import { Reading } from "./follow.ts";
-import type { CallEnd, FollowOptions } from "./follow.ts";
+import type { FollowOptions } from "./follow.ts";
 import { Followers } from "./followers.ts";
 import type { DataLimits } from "./limits.ts";
 import { listVisible } from "./list-streams.ts";
@@ -184,11 +184,6 @@ async function* quietly<T>(reads: AsyncIterable<T>, drainSignal: AbortSignal): A
     if (drainSignal.aborted && error === reasonOf(drainSignal)) return;
     throw error;
   }
-}
-
-/** How the call ends, without making its signal where that can be avoided. */
-function callEndOf(context: HandlerContext): CallEnd {
-  return context.values.get(callKey) ?? { onAbort: (listener) => onAbort(context.signal, listener) };
 }
 
 function sessionOptions(open: {

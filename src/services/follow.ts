@@ -1,13 +1,8 @@
 import { toError } from "../async/to-error.ts";
 import type { ReadResult, Store, StoredBatch } from "../store/store.ts";
+import type { CallEnd } from "./call-end.ts";
 import type { Follower, Followers } from "./followers.ts";
 import type { ReadWording } from "./read-wording.ts";
-
-/** How a call ends. `Call` of the runtime is one; without it a signal would be made for each follower. */
-export interface CallEnd {
-  /** Calls the listener once with the reason, at once if the call has ended. Returns the cleanup. */
-  onAbort(listener: (reason: Error) => void): () => void;
-}
 
 export interface FollowOptions {
   readonly stream: string;
