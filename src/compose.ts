@@ -7,7 +7,7 @@ import { GreetService } from "../gen/greet/v1/greet_pb.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { again } from "./async/again.ts";
 import { settleAll } from "./async/settle-all.ts";
-import { sleep } from "./async/signals.ts";
+import { onAbort, sleep } from "./async/signals.ts";
 import { AdmittedCalls } from "./auth/admitted-calls.ts";
 import { CallScopes } from "./auth/call-scopes.ts";
 import type { ServiceRouter } from "./auth/call-scopes.ts";
@@ -319,7 +319,13 @@ async function startWith(
       session.close(code, rawMessage);
     };
     // Its calls end by themselves; its datagrams would not.
-    const held = { signal: session.signal, end };
+    const held = {
+      signal: session.signal,
+      end,
+      onAbort(listener: (reason: Error) => void): void {
+        onAbort(session.signal, listener);
+      },
+    };
     endAtExpiry(held, principal, (error) => error);
     admitted.add(held, token, principal);
     try {

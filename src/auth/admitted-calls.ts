@@ -1,4 +1,3 @@
-import { onAbort } from "../async/signals.ts";
 import { isDomainError } from "../errors.ts";
 import type { DomainError } from "../errors.ts";
 import type { EndableCall } from "./expiry.ts";
@@ -12,6 +11,11 @@ export interface EndReasons {
   readonly changed: () => Error;
 }
 
+interface AdmittedCall extends EndableCall {
+  /** Calls the listener once the call is over, at once if it is. */
+  onAbort(listener: (reason: Error) => void): void;
+}
+
 interface Admitted {
   readonly call: EndableCall;
   readonly principal: Principal;
@@ -22,12 +26,12 @@ export class AdmittedCalls {
   readonly #byToken = new Map<string, Set<Admitted>>();
 
   /** Remembers a call until it is over. */
-  add(call: EndableCall, token: string, principal: Principal): void {
+  add(call: AdmittedCall, token: string, principal: Principal): void {
     const calls = this.#byToken.get(token) ?? new Set();
     this.#byToken.set(token, calls);
     const admitted = { call, principal };
     calls.add(admitted);
-    onAbort(call.signal, () => {
+    call.onAbort(() => {
       calls.delete(admitted);
       if (calls.size === 0 && this.#byToken.get(token) === calls) this.#byToken.delete(token);
     });

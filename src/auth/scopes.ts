@@ -93,3 +93,10 @@ function scopesFor(needed: Permission): string {
     }
   }
 }
+
+/** The streams that the principal's scopes open: names, and `PREFIX*` for every name that begins with PREFIX. */
+export function streamsOpenTo({ scopes }: Principal, access: "read" | "write"): string[] {
+  if (scopes.includes("admin")) return ["*"];
+  const prefix = `data:${access}:`;
+  return scopes.filter((scope) => scope.startsWith(prefix)).map((scope) => scope.slice(prefix.length));
+}

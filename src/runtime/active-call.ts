@@ -97,9 +97,10 @@ export class ActiveCall implements Call {
       listener();
       return () => undefined;
     }
-    this.#listeners.push(listener);
+    // As in LazyAbort.
+    this.#listeners = this.#listeners.concat(listener);
     return () => {
-      this.#listeners = this.#listeners.filter((other) => other !== listener);
+      this.#listeners = this.#listeners.filter((other) => other !== listener).slice();
     };
   }
 

@@ -18,6 +18,11 @@ export interface Call {
    */
   readonly signal: AbortSignal;
   /**
+   * Calls the listener when `signal` would be aborted, before its listeners; at once if it is. Returns the cleanup.
+   * Costs less than the signal, which is made when somebody asks for it: for calls that last, and are many.
+   */
+  onAbort(listener: (reason: Error) => void): () => void;
+  /**
    * Ends the call: waits in the handler see `reason` as the reason of their
    * signal, and the peer gets it as the call's error.
    */

@@ -3,19 +3,22 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { ExchangeResponseSchema, ReadResponseSchema } from "../../gen/data/v1/data_pb.ts";
-import type { DataService, ExchangeRequest_Read, ExchangeResponse, ReadRequest } from "../../gen/data/v1/data_pb.ts";
+import type { DataService, ExchangeRequest_Read, ReadRequest } from "../../gen/data/v1/data_pb.ts";
 import { merge } from "../async/merge.ts";
-import { onAbort } from "../async/signals.ts";
+import { onAbort, reasonOf } from "../async/signals.ts";
 import { principalKey } from "../auth/principal.ts";
-import { allows, requireScope } from "../auth/scopes.ts";
+import { requireScope } from "../auth/scopes.ts";
 import type { Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
+import { callEndOf } from "./call-end.ts";
 import { fromInfo, toNumber, toOptionalNumber, toProducerId, toRecords, toRetention, toTimeMs } from "./conversions.ts";
 import { acks, durabilityOf, opened, startAppends, takeOpen } from "./data-append.ts";
-import { readEvents } from "./follow.ts";
+import { Reading } from "./follow.ts";
 import type { FollowOptions } from "./follow.ts";
+import { Followers } from "./followers.ts";
 import type { DataLimits } from "./limits.ts";
 import { listVisible } from "./list-streams.ts";
+import { ReadWording } from "./read-wording.ts";
 import { sealStored } from "./seal.ts";
 
 export interface DataServiceOptions {
@@ -28,6 +31,12 @@ export interface DataServiceOptions {
 /** data.v1.DataService on a store. */
 export function createDataService({ store, limits, drainSignal }: DataServiceOptions): ServiceImpl<typeof DataService> {
   const durability = durabilityOf(store);
+  const readWording = new ReadWording((message) => create(ReadResponseSchema, { message }));
+  const exchangeWording = new ReadWording((message) => create(ExchangeResponseSchema, { message }));
+  const followers = new Followers();
+  onAbort(drainSignal, (reason) => {
+    followers.end(reason);
+  });
 
   function authorize(context: HandlerContext, access: "read" | "write", stream: string): void {
     requireScope(context.values.get(principalKey), { kind: "data", access, stream });
@@ -38,21 +47,20 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
     return AppendSession.open(store, sessionOptions(open), limits, context.signal);
   }
 
-  async function followOptions(
+  function followOptions(
     stream: string,
     request: ReadRequest | ExchangeRequest_Read,
-    signal: AbortSignal,
-  ): Promise<FollowOptions> {
+    context: HandlerContext,
+  ): FollowOptions {
     return {
       stream,
-      fromSeq: await startOf(store, stream, request.from),
       follow: request.follow,
       maxRecords: "maxRecords" in request ? unlessZero(request.maxRecords, "max_records") : Infinity,
       maxBytes: "maxBytes" in request ? unlessZero(request.maxBytes, "max_bytes") : Infinity,
       chunkBytes: limits.readChunkBytes,
       heartbeatMs: heartbeatOf(request.heartbeatInterval, limits),
-      signal,
-      drainSignal,
+      call: callEndOf(context),
+      followers,
     };
   }
 
@@ -67,12 +75,7 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
       return { stream: fromInfo(await store.get(name)) };
     },
 
-    async listStreams(request, context) {
-      const principal = context.values.get(principalKey);
-      const visible = (stream: string): boolean =>
-        principal !== undefined && allows(principal, { kind: "data", access: "read", stream });
-      return listVisible(store, request, visible);
-    },
+    listStreams: (request, context) => listVisible(store, request, context.values.get(principalKey), context.signal),
 
     async deleteStream({ name }, context) {
       authorize(context, "write", name);
@@ -82,7 +85,7 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
 
     async trimStream({ name, beforeSeq }, context) {
       authorize(context, "write", name);
-      return { stream: fromInfo(await store.trim(name, toNumber(beforeSeq, "before_seq"))) };
+      return { stream: fromInfo(await store.trim(name, toNumber(beforeSeq, "before_seq"), context.signal)) };
     },
 
     async sealStream({ name, expectedSeq, sha256 }, context) {
@@ -139,12 +142,10 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
       };
     },
 
-    async *read(request, context) {
+    read(request, context) {
       authorize(context, "read", request.stream);
-      const options = await followOptions(request.stream, request, context.signal);
-      for await (const message of readEvents(store, options)) {
-        yield create(ReadResponseSchema, { message });
-      }
+      const from = (): Promise<number> => startOf(store, request.stream, request.from);
+      return new Reading(store, readWording, from, followOptions(request.stream, request, context));
     },
 
     async *exchange(requests, context) {
@@ -163,8 +164,10 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
         if (open.read === undefined) {
           yield* answers;
         } else {
-          const options = await followOptions(open.stream, open.read, context.signal);
-          yield* merge(answers, exchangeEvents(store, options));
+          const { read, stream } = open;
+          const from = (): Promise<number> => startOf(store, stream, read.from);
+          const reads = new Reading(store, exchangeWording, from, followOptions(stream, read, context));
+          yield* merge(answers, quietly(reads, drainSignal));
         }
       } finally {
         stop();
@@ -174,16 +177,11 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
 }
 
 /** The read of an Exchange. At a drain it ends quietly: the appends' side tells, after its last ack. */
-async function* exchangeEvents(
-  store: Store,
-  options: FollowOptions,
-): AsyncGenerator<ExchangeResponse, void, undefined> {
+async function* quietly<T>(reads: AsyncIterable<T>, drainSignal: AbortSignal): AsyncGenerator<T, void, undefined> {
   try {
-    for await (const message of readEvents(store, options)) {
-      yield create(ExchangeResponseSchema, { message });
-    }
+    yield* reads;
   } catch (error) {
-    if (options.drainSignal.aborted && error === options.drainSignal.reason) return;
+    if (drainSignal.aborted && error === reasonOf(drainSignal)) return;
     throw error;
   }
 }

@@ -1,20 +1,11 @@
-import { create } from "@bufbuild/protobuf";
-import { CaughtUpSchema, HeartbeatSchema } from "../../gen/data/v1/data_pb.ts";
-import type { CaughtUp, Heartbeat, RecordBatch, Sealed } from "../../gen/data/v1/data_pb.ts";
-import { linkSignals, reasonOf } from "../async/signals.ts";
-import type { Store } from "../store/store.ts";
-import { fromBatch, sealedFrom, sizeOf } from "./conversions.ts";
-
-/** What a read tells, in the words of ReadResponse and ExchangeResponse. */
-export type ReadEvent =
-  | { readonly case: "batch"; readonly value: RecordBatch }
-  | { readonly case: "caughtUp"; readonly value: CaughtUp }
-  | { readonly case: "heartbeat"; readonly value: Heartbeat }
-  | { readonly case: "sealed"; readonly value: Sealed };
+import { toError } from "../async/to-error.ts";
+import type { ReadResult, Store, StoredBatch } from "../store/store.ts";
+import type { CallEnd } from "./call-end.ts";
+import type { Follower, Followers } from "./followers.ts";
+import type { ReadWording } from "./read-wording.ts";
 
 export interface FollowOptions {
   readonly stream: string;
-  readonly fromSeq: number;
   readonly follow: boolean;
   /** Infinity for no limit. */
   readonly maxRecords: number;
@@ -24,79 +15,209 @@ export interface FollowOptions {
   readonly chunkBytes: number;
   /** Milliseconds of silence before a heartbeat. */
   readonly heartbeatMs: number;
-  /** The call's end. */
-  readonly signal: AbortSignal;
-  /** Ends a following read, with its reason. */
-  readonly drainSignal: AbortSignal;
+  readonly call: CallEnd;
+  /** A drain ends those who follow. */
+  readonly followers: Followers;
 }
 
 /** Records that one message holds at most, whatever their size. */
 const chunkRecords = 10_000;
 
+const done: IteratorReturnResult<undefined> = { done: true, value: undefined };
+
+/** What a follower has as long as it is at the tail, or was once. */
+interface Watch {
+  readonly timer: NodeJS.Timeout;
+  readonly unwatch: () => void;
+  readonly leaveCall: () => void;
+}
+
 /**
  * Reads a stream from a position on: what is stored, then, with `follow`, what
  * comes. Each step reads from the store what the next message needs, so that a
  * reader that does not keep up holds one message, and never a backlog.
+ *
+ * An iterator of our own and no generator, because there may be ten thousand at
+ * one tail: while it waits it holds one promise. What is made for each wait lives
+ * until the next record, outlives the young generation, and fills the old one.
+ * For the same reason it has one timer and one listener of each kind.
  */
-export async function* readEvents(store: Store, options: FollowOptions): AsyncGenerator<ReadEvent, void, undefined> {
-  const { stream, follow, signal, drainSignal } = options;
-  let seq = options.fromSeq;
-  let records = options.maxRecords;
-  let bytes = options.maxBytes;
-  let behind = true;
-  let generation: number | undefined;
-  while (records > 0 && bytes > 0) {
-    if (signal.aborted) throw reasonOf(signal);
-    const result = await store.read(stream, seq, {
-      maxRecords: Math.min(records, chunkRecords),
-      maxBytes: Math.min(bytes, options.chunkBytes),
-      ...(generation === undefined ? {} : { generation }),
+export class Reading<T> implements AsyncIterableIterator<T, undefined, undefined>, Follower {
+  readonly #store: Store;
+  readonly #wording: ReadWording<T>;
+  readonly #options: FollowOptions;
+  /** Finds the first position. Dropped then, with the request that it comes from. */
+  #from: (() => Promise<number>) | undefined;
+  #fromSeq = 0;
+  #seq = 0;
+  #records: number;
+  #bytes: number;
+  #generation: number | undefined;
+  /** What has been read, and how much of it has been taken. */
+  #batches: readonly StoredBatch[] = [];
+  #taken = 0;
+  #behind = true;
+  #watch: Watch | undefined;
+  /** The stream has changed since it was last read. */
+  #changed = false;
+  #waiting = false;
+  #failure: Error | undefined;
+  #ended = false;
+  #resolve: ((result: IteratorResult<T, undefined>) => void) | undefined;
+  #reject: ((reason: Error) => void) | undefined;
+
+  /** `from` finds the first position. */
+  constructor(store: Store, wording: ReadWording<T>, from: () => Promise<number>, options: FollowOptions) {
+    this.#store = store;
+    this.#wording = wording;
+    this.#from = from;
+    this.#options = options;
+    this.#records = options.maxRecords;
+    this.#bytes = options.maxBytes;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** To be called again only when the last one has settled. */
+  next(): Promise<IteratorResult<T, undefined>> {
+    if (this.#ended) return Promise.resolve(done);
+    const taken = this.#take();
+    if (taken !== undefined) return Promise.resolve(taken);
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#step();
     });
-    generation = result.generation;
-    for (const batch of result.batches) {
-      const size = sizeOf(batch.records);
-      // `max_bytes` ends before it would be exceeded, except that the first record always comes.
-      if (size > bytes && seq > options.fromSeq) return;
-      seq = batch.firstSeq + batch.records.length;
-      records -= batch.records.length;
-      bytes -= size;
-      yield { case: "batch", value: fromBatch(batch) };
-    }
-    if (result.batches.length > 0) {
-      behind = true;
-      continue;
-    }
-    if (result.info.sealed) {
-      yield { case: "sealed", value: sealedFrom(result.info) };
+  }
+
+  return(): Promise<IteratorResult<T, undefined>> {
+    this.#deliver(this.#end());
+    return Promise.resolve(done);
+  }
+
+  fail(reason: Error): void {
+    this.#failure ??= reason;
+    if (this.#waiting) this.#onError(reason);
+  }
+
+  /** The next of what has been read. */
+  #take(): IteratorResult<T, undefined> | undefined {
+    const batch = this.#batches[this.#taken];
+    if (batch === undefined) return undefined;
+    this.#taken++;
+    const { size, message } = this.#wording.batch(batch);
+    // `max_bytes` ends before it would be exceeded, except that the first record always comes.
+    if (size > this.#bytes && this.#seq > this.#fromSeq) return this.#end();
+    this.#seq = batch.firstSeq + batch.records.length;
+    this.#records -= batch.records.length;
+    this.#bytes -= size;
+    return { done: false, value: message };
+  }
+
+  #step(): void {
+    if (this.#from !== undefined) {
+      const pending = this.#from();
+      this.#from = undefined;
+      pending.then((seq) => {
+        this.#fromSeq = seq;
+        this.#seq = seq;
+        this.#step();
+      }, this.#onError);
       return;
     }
-    if (!follow) return;
-    if (drainSignal.aborted) throw reasonOf(drainSignal);
-    if (behind) {
-      behind = false;
-      yield { case: "caughtUp", value: create(CaughtUpSchema, { tail: BigInt(seq) }) };
+    if (this.#records <= 0 || this.#bytes <= 0) {
+      this.#deliver(this.#end());
+      return;
     }
-    if (!(await changed(store, stream, seq, options))) {
-      yield { case: "heartbeat", value: create(HeartbeatSchema, { tail: BigInt(seq) }) };
-    }
+    this.#changed = false;
+    this.#store
+      .read(this.#options.stream, this.#seq, {
+        maxRecords: Math.min(this.#records, chunkRecords),
+        maxBytes: Math.min(this.#bytes, this.#options.chunkBytes),
+        ...(this.#generation === undefined ? {} : { generation: this.#generation }),
+      })
+      .then(this.#onRead, this.#onError);
   }
-}
 
-/** Waits until there is something to read; false when it is time for a heartbeat. Ends with either signal. */
-async function changed(store: Store, stream: string, tail: number, options: FollowOptions): Promise<boolean> {
-  const silence = Symbol("silence");
-  const wait = linkSignals(options.signal, options.drainSignal);
-  const timer = setTimeout(() => {
-    wait.abort(silence);
-  }, options.heartbeatMs);
-  try {
-    await store.waitForChange(stream, tail, wait.signal);
-    return true;
-  } catch (error) {
-    if (wait.signal.aborted && wait.signal.reason === silence) return false;
-    throw error;
-  } finally {
-    clearTimeout(timer);
-    wait.cleanup();
+  readonly #onRead = ({ batches, generation, info }: ReadResult): void => {
+    if (this.#ended) return;
+    this.#generation = generation;
+    this.#batches = batches;
+    this.#taken = 0;
+    const taken = this.#take();
+    if (taken !== undefined) {
+      this.#behind = true;
+      this.#deliver(taken);
+    } else if (info.sealed) {
+      const value = this.#wording.sealed(info);
+      this.#end();
+      this.#deliver({ done: false, value });
+    } else if (!this.#options.follow) {
+      this.#deliver(this.#end());
+    } else if (this.#watch === undefined) {
+      this.#watch = this.#startWatch();
+      // What came before the watch began is not told.
+      this.#step();
+    } else if (this.#failure !== undefined) {
+      this.#onError(this.#failure);
+    } else if (this.#behind) {
+      this.#behind = false;
+      this.#deliver({ done: false, value: this.#wording.caughtUp(this.#seq) });
+    } else if (this.#changed) {
+      this.#step();
+    } else {
+      this.#waiting = true;
+      this.#watch.timer.refresh();
+    }
+  };
+
+  readonly #onError = (error: unknown): void => {
+    this.#end();
+    const reject = this.#reject;
+    this.#resolve = this.#reject = undefined;
+    reject?.(toError(error));
+  };
+
+  #startWatch(): Watch {
+    const { stream, heartbeatMs, call, followers } = this.#options;
+    followers.add(this);
+    return {
+      timer: setTimeout(() => {
+        if (!this.#waiting) return;
+        this.#waiting = false;
+        this.#deliver({ done: false, value: this.#wording.heartbeat(this.#seq) });
+      }, heartbeatMs),
+      unwatch: this.#store.watch(stream, () => {
+        this.#changed = true;
+        if (!this.#waiting) return;
+        this.#waiting = false;
+        this.#step();
+      }),
+      leaveCall: call.onAbort((reason) => {
+        this.fail(reason);
+      }),
+    };
+  }
+
+  #deliver(result: IteratorResult<T, undefined>): void {
+    const resolve = this.#resolve;
+    this.#resolve = this.#reject = undefined;
+    resolve?.(result);
+  }
+
+  #end(): typeof done {
+    this.#ended = true;
+    this.#waiting = false;
+    this.#batches = [];
+    if (this.#watch !== undefined) {
+      clearTimeout(this.#watch.timer);
+      this.#watch.unwatch();
+      this.#watch.leaveCall();
+      this.#watch = undefined;
+      this.#options.followers.delete(this);
+    }
+    return done;
   }
 }

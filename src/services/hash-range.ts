@@ -3,6 +3,9 @@ import type { Hash } from "node:crypto";
 import { reasonOf } from "../async/signals.ts";
 import type { Store } from "../store/store.ts";
 
+/** Records that are read at once, at most: those without data would be all at once. */
+const chunkRecords = 10_000;
+
 /** The SHA-256 of the data of the records from `from` up to `to`, read in chunks. */
 export async function hashRange(
   store: Store,
@@ -17,7 +20,7 @@ export async function hashRange(
   for (let seq = from; seq < to;) {
     if (signal.aborted) throw reasonOf(signal);
     const result = await store.read(stream, seq, {
-      maxRecords: to - seq,
+      maxRecords: Math.min(to - seq, chunkRecords),
       maxBytes: chunkBytes,
       ...(generation === undefined ? {} : { generation }),
     });

@@ -2,8 +2,10 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
 import type { Health } from "../../gen/grpc/health/v1/health_pb.ts";
-import { onAbort, reasonOf } from "../async/signals.ts";
+import { reasonOf } from "../async/signals.ts";
 import { quote } from "../clip.ts";
+import { callEndOf } from "./call-end.ts";
+import type { CallEnd } from "./call-end.ts";
 
 /** Which services serve; "" stands for the whole server. */
 export class HealthState {
@@ -30,20 +32,17 @@ export class HealthState {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  /** Resolves at the next change; rejects with the signal's reason. */
-  change(signal: AbortSignal): Promise<void> {
+  /** Resolves at the next change; rejects with the reason when the call ends. */
+  change(call: CallEnd): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal.aborted) {
-        reject(reasonOf(signal));
-        return;
-      }
+      let cleanup = (): void => undefined;
       const done = (): void => {
         cleanup();
         this.#listeners.delete(done);
         resolve();
       };
       this.#listeners.add(done);
-      const cleanup = onAbort(signal, (reason) => {
+      cleanup = call.onAbort((reason) => {
         this.#listeners.delete(done);
         reject(reason);
       });
@@ -85,7 +84,7 @@ export function createHealthService(state: HealthState, drainSignal: AbortSignal
           continue;
         }
         if (drainSignal.aborted) throw reasonOf(drainSignal);
-        await state.change(context.signal);
+        await state.change(callEndOf(context));
       }
     },
   };

@@ -1,29 +1,35 @@
 import type { ListStreamsRequest, Stream } from "../../gen/data/v1/data_pb.ts";
+import type { Principal } from "../auth/principal.ts";
+import { streamsOpenTo } from "../auth/scopes.ts";
 import { DomainError } from "../errors.ts";
 import type { Store } from "../store/store.ts";
 import { fromInfo } from "./conversions.ts";
+import { prefixRange, rangesOf, within } from "./name-ranges.ts";
 
 const defaultPageSize = 100;
 
-/** One page of the streams that the caller may see. The page token is the last name, in base64url. */
+/** As in data.proto. */
+const streamName = /^[a-z0-9][a-z0-9._/-]{0,254}$/;
+
+/**
+ * One page of the streams that the principal may see, from the ranges of names that its scopes open: what others may
+ * see costs nothing. The page token is the last name, in base64url.
+ */
 export async function listVisible(
   store: Store,
-  { prefix, pageSize, pageToken }: ListStreamsRequest,
-  visible: (stream: string) => boolean,
+  { prefix, pageSize, pageToken }: Pick<ListStreamsRequest, "prefix" | "pageSize" | "pageToken">,
+  principal: Principal | undefined,
+  signal: AbortSignal,
 ): Promise<{ streams: Stream[]; nextPageToken: string }> {
   const limit = pageSize === 0 ? defaultPageSize : pageSize;
-  let after = pageToken === "" ? undefined : decode(pageToken);
-  const streams: Stream[] = [];
-  for (;;) {
-    const page = await store.list({ prefix, limit, ...(after === undefined ? {} : { after }) });
-    for (const info of page) {
-      if (!visible(info.name)) continue;
-      if (streams.length === limit) return { streams, nextPageToken: encode(streams.at(-1)?.name ?? "") };
-      streams.push(fromInfo(info));
-    }
-    after = page.at(-1)?.name;
-    if (page.length < limit || after === undefined) return { streams, nextPageToken: "" };
-  }
+  const after = pageToken === "" ? undefined : decode(pageToken);
+  const visible = principal === undefined ? [] : rangesOf(streamsOpenTo(principal, "read"));
+  const ranges = within(visible, prefixRange(prefix));
+  // One more tells whether there is another page.
+  const found = await store.list({ ranges, limit: limit + 1, ...(after === undefined ? {} : { after }) }, signal);
+  const page = found.slice(0, limit);
+  const nextPageToken = found.length > limit ? encode(page.at(-1)?.name ?? "") : "";
+  return { streams: page.map(fromInfo), nextPageToken };
 }
 
 function encode(name: string): string {
@@ -32,7 +38,7 @@ function encode(name: string): string {
 
 function decode(token: string): string {
   const name = Buffer.from(token, "base64url").toString();
-  if (encode(name) !== token) {
+  if (encode(name) !== token || !streamName.test(name)) {
     throw new DomainError({ kind: "invalid-argument", detail: "page_token must be a next_page_token as it was given" });
   }
   return name;

@@ -40,28 +40,35 @@ export function registerReflection(router: ConnectRouter): void {
   }
   const registry = createRegistry(...byName.values());
   const bySymbol = indexSymbols(byName.values());
+  // What a request may ask for is made once: its cost does not grow with the definitions.
+  const serviceNames = [...services.keys()].sort().map((name) => ({ name }));
+  const encoded = new Map<DescFile, EncodedFile[]>();
+  const bytesOf = new Map([...byName.values()].map((file) => [file, toBinary(FileDescriptorProtoSchema, file.proto)]));
+  const encode = (file: DescFile): EncodedFile => ({ name: file.name, bytes: bytesOf.get(file) ?? new Uint8Array() });
+  for (const file of byName.values()) encoded.set(file, [...dependenciesOf(file), file].map(encode));
+  const extensions = extensionsOf(registry);
 
   function answer({ messageRequest: asked }: ServerReflectionRequest, sent: Set<string>): Answer {
     switch (asked.case) {
       case "listServices":
         return {
           case: "listServicesResponse",
-          value: { service: [...services.keys()].sort().map((name) => ({ name })) },
+          value: { service: serviceNames },
         };
       case "fileByFilename":
-        return files(byName.get(asked.value), `file ${asked.value}`, sent);
+        return files(encoded, byName.get(asked.value), `file ${asked.value}`, sent);
       case "fileContainingSymbol":
-        return files(bySymbol.get(asked.value.replace(/^\./, "")), `symbol ${asked.value}`, sent);
+        return files(encoded, bySymbol.get(asked.value.replace(/^\./, "")), `symbol ${asked.value}`, sent);
       case "fileContainingExtension": {
         const { containingType, extensionNumber } = asked.value;
         const message = registry.getMessage(containingType);
         const extension = message && registry.getExtensionFor(message, extensionNumber);
-        return files(extension?.file, `extension ${extensionNumber} of ${containingType}`, sent);
+        return files(encoded, extension?.file, `extension ${extensionNumber} of ${containingType}`, sent);
       }
       case "allExtensionNumbersOfType": {
         const message = registry.getMessage(asked.value);
         if (message === undefined) return failure(Code.NotFound, `message ${asked.value}`);
-        const extensionNumber = extensionsOf(registry, message.typeName);
+        const extensionNumber = extensions.get(message.typeName) ?? [];
         return { case: "allExtensionNumbersResponse", value: { baseTypeName: message.typeName, extensionNumber } };
       }
       case undefined:
@@ -98,17 +105,24 @@ async function* toV1(requests: AsyncIterable<RequestV1alpha>): AsyncGenerator<Se
   }
 }
 
+interface EncodedFile {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
 /** The file and those it needs, before it, unless they have been sent. */
-function files(file: DescFile | undefined, what: string, sent: Set<string>): Answer {
+function files(
+  encoded: ReadonlyMap<DescFile, readonly EncodedFile[]>,
+  file: DescFile | undefined,
+  what: string,
+  sent: Set<string>,
+): Answer {
   if (file === undefined) return failure(Code.NotFound, what);
   // The file that was asked for is always sent: the client may have lost it.
   sent.delete(file.name);
-  const needed = [...dependenciesOf(file), file].filter(({ name }) => !sent.has(name));
+  const needed = (encoded.get(file) ?? []).filter(({ name }) => !sent.has(name));
   for (const { name } of needed) sent.add(name);
-  return {
-    case: "fileDescriptorResponse",
-    value: { fileDescriptorProto: needed.map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto)) },
-  };
+  return { case: "fileDescriptorResponse", value: { fileDescriptorProto: needed.map(({ bytes }) => bytes) } };
 }
 
 function failure(errorCode: Code, what: string): Answer {
@@ -124,10 +138,16 @@ function dependenciesOf(file: DescFile, seen: Set<DescFile> = new Set()): DescFi
   });
 }
 
-function extensionsOf(registry: Registry, typeName: string): number[] {
-  const numbers: number[] = [];
+/** The numbers of the extensions of each message, by its name. */
+function extensionsOf(registry: Registry): ReadonlyMap<string, number[]> {
+  const numbers = new Map<string, number[]>();
   for (const desc of registry) {
-    if (desc.kind === "extension" && desc.extendee.typeName === typeName) numbers.push(desc.number);
+    if (desc.kind !== "extension") continue;
+    const { typeName } = desc.extendee;
+    numbers.set(
+      typeName,
+      [...(numbers.get(typeName) ?? []), desc.number].sort((a, b) => a - b),
+    );
   }
-  return numbers.sort((a, b) => a - b);
+  return numbers;
 }

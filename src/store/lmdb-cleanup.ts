@@ -1,12 +1,15 @@
-import type { Committer } from "./lmdb-commit.ts";
+import type { TimeSlice } from "../async/time-slice.ts";
 import { producerWindow } from "./append-rules.ts";
 import { removalChunk } from "./lmdb-batches.ts";
+import type { Committer } from "./lmdb-commit.ts";
 import type { Tables } from "./lmdb-env.ts";
 
 /** Removes, some at a time, what deleted streams have left. */
 export async function collectGarbage(tables: Tables, committer: Committer): Promise<void> {
   const { garbage, batches, producers, positions } = tables;
-  for (const id of [...garbage.getKeys({})]) {
+  for (;;) {
+    const [id] = garbage.getKeys({ limit: 1 });
+    if (id === undefined) return;
     for (let left = true; left;) {
       left = await committer.submit((commit) => {
         // Each table's keys begin with the id of the stream.
@@ -27,20 +30,38 @@ export async function collectGarbage(tables: Tables, committer: Committer): Prom
   }
 }
 
-/** Forgets producers that have been idle since `beforeMs`. */
-export async function forgetProducers(tables: Tables, committer: Committer, beforeMs: number): Promise<void> {
+/** Producers that one sweep looks at, at most; the next one goes on with the others. */
+const producersPerSweep = 20_000;
+/** Those that are read together, between two looks at the time. */
+const producersAtOnce = 100;
+
+/** Forgets the producers behind `after` that have been idle since `beforeMs`. Returns where the next sweep goes on. */
+export async function forgetProducers(
+  tables: Tables,
+  committer: Committer,
+  beforeMs: number,
+  after: [number, string] | undefined,
+  slice: TimeSlice,
+): Promise<[number, string] | undefined> {
   const { producers, positions } = tables;
-  const idle: [number, string][] = [];
-  for (const { key, value } of producers.getRange({})) {
-    if (value.lastTimeMs < beforeMs) idle.push(key);
+  let last = after;
+  for (let looked = 0; looked < producersPerSweep; looked += producersAtOnce) {
+    const range = { ...(last === undefined ? {} : { start: last, exclusiveStart: true }), limit: producersAtOnce };
+    const page = [...producers.getRange(range)];
+    for (const { key, value } of page) {
+      if (value.lastTimeMs >= beforeMs) continue;
+      await committer.submit((commit) => {
+        const row = commit.get(producers, key);
+        if (row === undefined || row.lastTimeMs >= beforeMs) return;
+        commit.remove(producers, key);
+        const first = Math.max(0, row.nextProducerSeq - producerWindow);
+        for (let seq = first; seq < row.nextProducerSeq; seq++) commit.remove(positions, [...key, seq]);
+      });
+      slice.check();
+    }
+    if (page.length < producersAtOnce) return undefined;
+    last = page.at(-1)?.key;
+    if (slice.isOver) await slice.next();
   }
-  for (const key of idle) {
-    await committer.submit((commit) => {
-      const row = commit.get(producers, key);
-      if (row === undefined || row.lastTimeMs >= beforeMs) return;
-      commit.remove(producers, key);
-      const first = Math.max(0, row.nextProducerSeq - producerWindow);
-      for (let seq = first; seq < row.nextProducerSeq; seq++) commit.remove(positions, [...key, seq]);
-    });
-  }
+  return last;
 }

@@ -22,6 +22,17 @@ export class Commit {
   readonly #writes: (() => void)[] = [];
   readonly #afterwards: (() => void)[] = [];
   readonly #failures: (() => void)[] = [];
+  #bytes = 0;
+
+  /** By how much the commit changes the size of all records, in bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Notes that the size of all records changes by so many bytes with this commit. */
+  addBytes(count: number): void {
+    this.#bytes += count;
+  }
 
   get<V, K extends Key>(table: Database<V, K>, key: K): V | undefined {
     const written = this.#written.get(table);
@@ -87,13 +98,16 @@ interface Operation {
 export class Committer {
   readonly #root: RootDatabase;
   readonly #dir: string;
+  readonly #complete: (commit: Commit) => void;
   readonly #queue: Operation[] = [];
   #running: Promise<void> | undefined;
   #closed = false;
 
-  constructor(root: RootDatabase, dir: string) {
+  /** `complete` may add to each commit, after its operations and before it is written. */
+  constructor(root: RootDatabase, dir: string, complete: (commit: Commit) => void) {
     this.#root = root;
     this.#dir = dir;
+    this.#complete = complete;
   }
 
   /** Runs `operation` in its turn, and resolves with its result once it is durable. */
@@ -144,6 +158,7 @@ export class Committer {
     }
     this.#queue.splice(0, taken);
     try {
+      this.#complete(commit);
       await commit.flush(this.#root);
       for (const { resolve } of done) resolve();
     } catch (error) {

@@ -26,9 +26,11 @@ export interface ProducerRow {
 /** The tables. Keys order by name, and by number within a stream. */
 export interface Tables {
   readonly root: RootDatabase;
-  /** "format", "nextId", "owner". */
+  /** "format", "nextId", "owner", and "bytes": the size of the records of all streams. */
   readonly meta: Database<unknown, string>;
   readonly streams: Database<StreamRow, string>;
+  /** Names of the streams that have a retention. */
+  readonly retained: Database<true, string>;
   /** [stream id, first seq] -> a batch, as `lmdb-codec.ts` writes it. */
   readonly batches: Database<Buffer, [number, number]>;
   /** [stream id, producer id]. */
@@ -39,7 +41,9 @@ export interface Tables {
   readonly garbage: Database<true, number>;
 }
 
-const format = 1;
+/** What `lmdb-format.ts` makes of the older ones. */
+export const format = 2;
+const readable: readonly unknown[] = [1, format];
 /** LMDB's own magic number and data version, in its meta pages (mdb.c, MDB_MAGIC and MDB_DATA_VERSION). */
 const magic = 0xbeefc0de;
 /** Where a meta page has the magic number, the page size and the last page's number. */
@@ -73,7 +77,7 @@ export function openTables(dir: string, warn: (message: string) => void = () => 
   try {
     // A commit is visible once it is flushed, and not before: what a reader has seen, no crash takes away.
     // lmdb's own batches of an event turn are off: ours take their place, and theirs fail unobserved.
-    const options = { path: dir, noSubdir: false, maxDbs: 8, overlappingSync: false, eventTurnBatching: false };
+    const options = { path: dir, noSubdir: false, maxDbs: 16, overlappingSync: false, eventTurnBatching: false };
     // lmdb reads this option too, but its types do not know it. Without it files are made with 0664.
     root = open({ ...options, permissionsMode: privateModes.file } as typeof options);
   } catch (cause) {
@@ -84,14 +88,20 @@ export function openTables(dir: string, warn: (message: string) => void = () => 
     const found = meta.get("format");
     const hasData = [...root.getKeys({ limit: 2 })].length > 1;
     if (found === undefined && hasData) throw new Error("it is not a store of Sluice");
-    if (found !== undefined && found !== format) {
+    if (found !== undefined && !readable.includes(found)) {
       throw new Error(`it has format ${JSON.stringify(found)}, and this version of Sluice reads format ${format}`);
     }
-    if (found === undefined) meta.putSync("format", format);
+    if (found === undefined) {
+      root.transactionSync(() => {
+        meta.putSync("format", format);
+        meta.putSync("bytes", 0);
+      });
+    }
     return {
       root,
       meta,
       streams: root.openDB({ name: "streams", encoding: "msgpack" }),
+      retained: root.openDB({ name: "retained", encoding: "json" }),
       batches: root.openDB({ name: "batches", encoding: "binary" }),
       producers: root.openDB({ name: "producers", encoding: "msgpack" }),
       positions: root.openDB({ name: "positions", encoding: "msgpack" }),

@@ -1,14 +1,18 @@
+import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
 import { judge, producerWindow, seal } from "./append-rules.ts";
 import { batchStart, batchesFrom, dropBefore, isOver, retainedFrom } from "./lmdb-batches.ts";
 import { collectGarbage, forgetProducers } from "./lmdb-cleanup.ts";
-import { decodeHead, encodeBatch } from "./lmdb-codec.ts";
+import { decodeBatch, decodeHead, encodeBatch } from "./lmdb-codec.ts";
 import { Committer } from "./lmdb-commit.ts";
 import type { Commit } from "./lmdb-commit.ts";
 import { openTables } from "./lmdb-env.ts";
 import type { ProducerRow, StreamRow, Tables } from "./lmdb-env.ts";
+import { upgrade } from "./lmdb-format.ts";
+import { LiveStreams } from "./lmdb-live.ts";
 import { lockStore } from "./lmdb-lock.ts";
+import { everything, firstBehind } from "./name-order.ts";
 import { slice } from "./slice.ts";
 import { recordSize } from "./store.ts";
 import type {
@@ -17,14 +21,15 @@ import type {
   Appender,
   AppenderOptions,
   ListOptions,
+  NameRange,
   ReadOptions,
   ReadResult,
   Retention,
   SealChecksum,
   Store,
+  StoredBatch,
   StreamInfo,
 } from "./store.ts";
-import { Waiters } from "./waiters.ts";
 
 export interface LmdbStoreOptions {
   /** Made if it does not exist. */
@@ -41,7 +46,8 @@ export interface LmdbStoreOptions {
 
 /** What a batch takes besides its records, about, in bytes. */
 const batchOverhead = 64;
-
+/** Rows that are read together, between two looks at the time. */
+const rowsAtOnce = 100;
 /**
  * Opens a store in a directory, for this process alone. Fails with
  * "store-locked", "store-corrupt" or "store-unreadable".
@@ -50,7 +56,13 @@ export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
   const tables = openTables(options.dir, options.onWarning);
   try {
     const unlock = await lockStore(options.dir, tables);
-    return new LmdbStore(tables, unlock, options);
+    try {
+      upgrade(tables);
+      return new LmdbStore(tables, unlock, options);
+    } catch (error) {
+      unlock();
+      throw error;
+    }
   } catch (error) {
     await tables.root.close();
     throw error;
@@ -61,24 +73,33 @@ class LmdbStore implements Store {
   readonly durability = "disk";
   readonly #tables: Tables;
   readonly #committer: Committer;
-  readonly #waiters = new Waiters();
+  readonly #live: LiveStreams;
   readonly #unlock: () => void;
   readonly #maxBytes: number;
   readonly #producerTtlMs: number;
   readonly #now: () => number;
   /** Streams whose retention waits to be applied. */
   readonly #retaining = new Set<string>();
-  #bytes = 0;
+  /** Of the records of all streams, with those of appends that are on their way to the disk. */
+  #bytes: number;
+  /** The same, as "bytes" in the meta table has it. */
+  #durableBytes: number;
+  /** Where the next sweep goes on with the producers. */
+  #sweptTo: [number, string] | undefined;
   #collecting: Promise<void> | undefined;
 
   constructor(tables: Tables, unlock: () => void, options: LmdbStoreOptions) {
     this.#tables = tables;
     this.#unlock = unlock;
-    this.#committer = new Committer(tables.root, options.dir);
+    this.#live = new LiveStreams((name) => tables.streams.get(name));
+    this.#committer = new Committer(tables.root, options.dir, (commit) => {
+      this.#countBytes(commit);
+    });
     this.#maxBytes = options.maxBytes;
     this.#producerTtlMs = options.producerTtlMs;
     this.#now = options.now ?? Date.now;
-    for (const { value } of tables.streams.getRange({})) this.#bytes += value.info.bytes;
+    this.#durableBytes = tables.meta.get("bytes") as number;
+    this.#bytes = this.#durableBytes;
     this.#collect();
   }
 
@@ -95,32 +116,50 @@ class LmdbStore implements Store {
     return Promise.resolve(this.#row(name).info);
   }
 
-  async list({ prefix = "", after, limit }: ListOptions): Promise<StreamInfo[]> {
+  async list({ ranges = [everything], after, limit }: ListOptions, signal?: AbortSignal): Promise<StreamInfo[]> {
     const found: StreamInfo[] = [];
-    const start = after !== undefined && after > prefix ? after : prefix;
-    for (const { key, value } of this.#tables.streams.getRange(start === "" ? {} : { start })) {
-      if (!key.startsWith(prefix)) break;
-      if (key === after) continue;
-      if (found.push(value.info) === limit) break;
+    const slice = new TimeSlice(signal);
+    slice.check();
+    for (let at = after === undefined ? 0 : firstBehind(ranges, after); at < ranges.length; at++) {
+      const { from, to } = ranges[at] as NameRange;
+      let last = after !== undefined && after >= from ? after : undefined;
+      for (let left = limit - found.length; left > 0; left = limit - found.length) {
+        const rows = [
+          ...this.#tables.streams.getRange({
+            ...(last !== undefined ? { start: last, exclusiveStart: true } : from === "" ? {} : { start: from }),
+            end: to,
+            limit: Math.min(left, rowsAtOnce),
+          }),
+        ];
+        for (const { value } of rows) found.push(value.info);
+        if (slice.isOver) await slice.next();
+        if (rows.length < Math.min(left, rowsAtOnce)) break;
+        last = rows.at(-1)?.key;
+      }
+      if (found.length === limit) break;
     }
-    return Promise.resolve(found);
+    return found;
   }
 
   async delete(name: string): Promise<void> {
     await this.#committer.submit((commit) => {
       const { id, info } = this.#rowIn(commit, name);
       commit.remove(this.#tables.streams, name);
+      if (hasLimits(info.retention)) commit.remove(this.#tables.retained, name);
       commit.put(this.#tables.garbage, id, true);
+      this.#free(commit, info.bytes);
       commit.after(() => {
-        this.#bytes -= info.bytes;
-        this.#waiters.wake(name);
+        this.#live.update(name, undefined);
+        this.#live.wake(name);
       });
     });
     this.#collect();
   }
 
-  async trim(name: string, beforeSeq: number): Promise<StreamInfo> {
+  async trim(name: string, beforeSeq: number, signal?: AbortSignal): Promise<StreamInfo> {
+    const slice = new TimeSlice(signal);
     for (;;) {
+      slice.check();
       const { info, done } = await this.#committer.submit((commit) => {
         const row = this.#rowIn(commit, name);
         const { head, tail } = row.info;
@@ -138,9 +177,9 @@ class LmdbStore implements Store {
     return this.#committer.submit((commit) => {
       const row = this.#rowIn(commit, name);
       const info = seal(row.info, options);
-      commit.put(this.#tables.streams, name, { ...row, info });
+      this.#putRow(commit, { ...row, info });
       commit.after(() => {
-        this.#waiters.wake(name);
+        this.#live.wake(name);
       });
       return info;
     });
@@ -188,7 +227,8 @@ class LmdbStore implements Store {
   }
 
   async read(name: string, fromSeq: number, options: ReadOptions): Promise<ReadResult> {
-    const { id, info } = this.#row(name);
+    const row = this.#row(name);
+    const { id, info } = row;
     if (options.generation !== undefined && options.generation !== id) {
       throw new DomainError({ kind: "stream-not-found", stream: name });
     }
@@ -196,8 +236,10 @@ class LmdbStore implements Store {
     if (fromSeq < head || fromSeq > tail) {
       throw new DomainError({ kind: "position-out-of-range", stream: name, seq: fromSeq, head, tail });
     }
-    const found = slice(batchesFrom(this.#tables, id, fromSeq, tail), fromSeq, options);
-    return Promise.resolve({ ...found, info, generation: id });
+    const batches =
+      fromSeq === tail ? [] : (this.#live.batchesFrom(row, fromSeq) ?? batchesFrom(this.#tables, id, fromSeq, tail));
+    const { nextSeq, batches: found } = slice(batches, fromSeq, options);
+    return Promise.resolve({ batches: found, nextSeq, info, generation: id });
   }
 
   async seqAtTime(name: string, timeMs: number): Promise<number> {
@@ -218,24 +260,29 @@ class LmdbStore implements Store {
     return Promise.resolve(Math.max(low, info.head));
   }
 
-  async waitForChange(name: string, tail: number, signal: AbortSignal): Promise<void> {
-    const row = this.#tables.streams.get(name);
-    if (row === undefined || row.info.tail !== tail || row.info.sealed) return;
-    await this.#waiters.wait(name, signal);
+  watch(name: string, listener: () => void): () => void {
+    return this.#live.watch(name, listener);
   }
 
-  async sweep(nowMs: number): Promise<void> {
-    let after: string | undefined;
+  async sweep(nowMs: number, signal?: AbortSignal): Promise<void> {
+    const slice = new TimeSlice(signal);
+    slice.check();
+    let last: string | undefined;
     for (;;) {
-      const page = await this.list({ limit: 100, ...(after === undefined ? {} : { after }) });
-      for (const { name, retention } of page) {
-        if (Object.keys(retention).length > 0) await this.#retain(name, nowMs);
+      const range = { ...(last === undefined ? {} : { start: last, exclusiveStart: true }), limit: rowsAtOnce };
+      const names = [...this.#tables.retained.getKeys(range)];
+      for (const name of names) {
+        const row = this.#tables.streams.get(name);
+        if (row !== undefined && retainedFrom(this.#tables, row, nowMs) > row.info.head) {
+          await this.#retain(name, nowMs);
+        }
+        if (slice.isOver) await slice.next();
       }
-      after = page.at(-1)?.name;
-      if (after === undefined) break;
-      await new Promise(setImmediate);
+      last = names.at(-1);
+      if (names.length < rowsAtOnce) break;
     }
-    await forgetProducers(this.#tables, this.#committer, nowMs - this.#producerTtlMs);
+    const idleSince = nowMs - this.#producerTtlMs;
+    this.#sweptTo = await forgetProducers(this.#tables, this.#committer, idleSince, this.#sweptTo, slice);
   }
 
   async close(): Promise<void> {
@@ -246,7 +293,7 @@ class LmdbStore implements Store {
   }
 
   #row(name: string): StreamRow {
-    const row = this.#tables.streams.get(name);
+    const row = this.#live.row(name);
     if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream: name });
     return row;
   }
@@ -258,13 +305,42 @@ class LmdbStore implements Store {
   }
 
   #add(commit: Commit, name: string, retention: Retention): StreamRow {
-    const { meta, streams } = this.#tables;
+    const { meta, retained } = this.#tables;
     const id = (commit.get(meta, "nextId") as number | undefined) ?? 1;
     commit.put(meta, "nextId", id + 1);
     const info = { name, head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs: this.#now(), retention };
     const row = { id, newest: 0, info };
-    commit.put(streams, name, row);
+    this.#putRow(commit, row);
+    if (hasLimits(retention)) commit.put(retained, name, true);
     return row;
+  }
+
+  /** Stores the row; `batch` gives what has been appended with it. */
+  #putRow(commit: Commit, row: StreamRow, batch?: () => StoredBatch): void {
+    const { name } = row.info;
+    commit.put(this.#tables.streams, name, row);
+    commit.after(() => {
+      this.#live.update(name, row, batch);
+    });
+  }
+
+  /** Keeps the total in the same transaction as what changes it. */
+  #countBytes(commit: Commit): void {
+    const { bytes } = commit;
+    if (bytes === 0) return;
+    const total = this.#durableBytes + bytes;
+    commit.put(this.#tables.meta, "bytes", total);
+    commit.after(() => {
+      this.#durableBytes = total;
+    });
+  }
+
+  /** Records of this size leave with the commit. Others may take their place once it is durable. */
+  #free(commit: Commit, bytes: number): void {
+    commit.addBytes(-bytes);
+    commit.after(() => {
+      this.#bytes -= bytes;
+    });
   }
 
   #append(
@@ -275,7 +351,7 @@ class LmdbStore implements Store {
     size: number,
     expectedSeq: number | undefined,
   ): AppendResult {
-    const { streams, batches, producers, positions } = this.#tables;
+    const { batches, producers, positions } = this.#tables;
     const row = this.#rowIn(commit, stream);
     // The stream was deleted, and made again, since the appender was opened.
     if (row.id !== id) throw new DomainError({ kind: "stream-not-found", stream });
@@ -291,13 +367,20 @@ class LmdbStore implements Store {
       throw new DomainError({ kind: "store-full", detail: "--max-store-bytes is reached: delete or trim streams" });
     }
     let { info } = row;
+    let stored: Buffer | undefined;
     if (input.records.length > 0) {
-      commit.put(batches, [id, firstSeq], encodeBatch(timeMs, input.records));
+      stored = encodeBatch(timeMs, input.records);
+      commit.put(batches, [id, firstSeq], stored);
       info = { ...info, tail: nextSeq, bytes: info.bytes + size, appendTimeMs: timeMs };
     }
     if (input.seal !== undefined)
       info = seal(info, input.seal.checksum === undefined ? {} : { checksum: input.seal.checksum });
-    commit.put(streams, stream, { id, newest: input.records.length > 0 ? firstSeq : row.newest, info });
+    const encoded = stored;
+    this.#putRow(
+      commit,
+      { id, newest: encoded === undefined ? row.newest : firstSeq, info },
+      encoded && (() => decodeBatch(firstSeq, encoded)),
+    );
     if (producer !== undefined && input.producerSeq !== undefined) {
       const { producerSeq } = input;
       const next: ProducerRow = {
@@ -312,22 +395,22 @@ class LmdbStore implements Store {
     }
     // Counted at once, so that the appends of one commit cannot pass the limit together.
     this.#bytes += size;
+    commit.addBytes(size);
     commit.onFailure(() => {
       this.#bytes -= size;
     });
     commit.after(() => {
-      this.#waiters.wake(stream);
+      this.#live.wake(stream);
       if (isOver(info, row.newest)) void this.#retain(stream, this.#now());
     });
     return { firstSeq, nextSeq, duplicate: false };
   }
 
-  #drop(commit: Commit, row: StreamRow, beforeSeq: number): { info: StreamInfo; done: boolean } {
-    const { info, done, freed } = dropBefore(this.#tables, commit, row, beforeSeq);
-    commit.after(() => {
-      this.#bytes -= freed;
-    });
-    return { info, done };
+  #drop(commit: Commit, before: StreamRow, beforeSeq: number): { info: StreamInfo; done: boolean } {
+    const { row, done, freed } = dropBefore(this.#tables, commit, before, beforeSeq);
+    this.#putRow(commit, row);
+    this.#free(commit, freed);
+    return { info: row.info, done };
   }
 
   /** Removes whole batches from the head while the stream is over its retention; the newest always stays. */
@@ -360,4 +443,8 @@ class LmdbStore implements Store {
         this.#collecting = undefined;
       });
   }
+}
+
+function hasLimits(retention: Retention): boolean {
+  return Object.keys(retention).length > 0;
 }

@@ -1,29 +1,38 @@
+import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
 import { judge, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
+import { everything, firstBehind, firstIndex } from "./name-order.ts";
 import { slice } from "./slice.ts";
-import { recordSize } from "./store.ts";
+import { SortedNames } from "./sorted-names.ts";
 import type {
   AppendInput,
   AppendResult,
   Appender,
   AppenderOptions,
+  NameRange,
   Retention,
   Store,
   StoredBatch,
   StreamInfo,
 } from "./store.ts";
-import { Waiters } from "./waiters.ts";
+import { recordsSize } from "./store.ts";
+import { Watchers } from "./watchers.ts";
 
 interface MemoryProducer extends ProducerState {
   readonly positions: Map<number, AppendResult>;
 }
 
+interface MemoryBatch extends StoredBatch {
+  /** Of its records. */
+  readonly bytes: number;
+}
+
 interface MemoryStream {
   readonly generation: number;
   info: StreamInfo;
-  batches: StoredBatch[];
+  batches: MemoryBatch[];
   readonly producers: Map<string, MemoryProducer>;
   deleted: boolean;
 }
@@ -38,7 +47,11 @@ export interface MemoryStoreOptions {
 export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   const now = options.now ?? Date.now;
   const streams = new Map<string, MemoryStream>();
-  const waiters = new Waiters();
+  const names = new SortedNames();
+  /** Those that a sweep has to look at. */
+  const retained = new Set<MemoryStream>();
+  const produced = new Set<MemoryStream>();
+  const watchers = new Watchers();
   let generations = 0;
 
   function find(name: string): MemoryStream {
@@ -51,31 +64,31 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     const generation = ++generations;
     const stream: MemoryStream = { generation, info, batches: [], producers: new Map(), deleted: false };
     streams.set(name, stream);
+    names.add(name);
+    if (Object.keys(retention).length > 0) retained.add(stream);
     return stream;
   }
   function wake(stream: MemoryStream): void {
-    waiters.wake(stream.info.name);
+    watchers.wake(stream.info.name);
   }
   function drop(stream: MemoryStream, count: number): void {
     let bytes = 0;
-    for (const batch of stream.batches.splice(0, count))
-      for (const record of batch.records) bytes += recordSize(record);
+    for (const batch of stream.batches.splice(0, count)) bytes += batch.bytes;
     const head = stream.batches[0]?.firstSeq ?? stream.info.tail;
     stream.info = { ...stream.info, head: Math.max(head, stream.info.head), bytes: stream.info.bytes - bytes };
   }
   function retain(stream: MemoryStream, nowMs: number): void {
-    const { maxAgeMs, maxBytes, maxRecords } = stream.info.retention;
-    while (stream.batches.length > 1) {
-      const [oldest, second] = stream.batches;
-      if (oldest === undefined || second === undefined) return;
-      const { bytes, tail, head } = stream.info;
-      const over =
-        (maxAgeMs !== undefined && oldest.timeMs < nowMs - maxAgeMs) ||
-        (maxBytes !== undefined && bytes > maxBytes) ||
-        (maxRecords !== undefined && tail - head > maxRecords);
-      if (!over) return;
-      drop(stream, 1);
+    const { maxAgeMs = Infinity, maxBytes = Infinity, maxRecords = Infinity } = stream.info.retention;
+    const { batches } = stream;
+    let { bytes, head } = stream.info;
+    let count = 0;
+    for (; count < batches.length - 1; count++) {
+      const oldest = batches[count] as MemoryBatch;
+      if (oldest.timeMs >= nowMs - maxAgeMs && bytes <= maxBytes && stream.info.tail - head <= maxRecords) break;
+      bytes -= oldest.bytes;
+      head = oldest.firstSeq + oldest.records.length;
     }
+    if (count > 0) drop(stream, count);
   }
   function append(
     stream: MemoryStream,
@@ -93,7 +106,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       return { ...positions, duplicate: true };
     }
     const { firstSeq, nextSeq, timeMs, bytes } = verdict;
-    if (input.records.length > 0) stream.batches.push({ firstSeq, timeMs, records: [...input.records] });
+    if (input.records.length > 0) stream.batches.push({ firstSeq, timeMs, records: [...input.records], bytes });
     stream.info = {
       ...stream.info,
       tail: nextSeq,
@@ -110,6 +123,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       const positions = same?.positions ?? new Map<number, AppendResult>();
       positions.set(input.producerSeq, result);
       positions.delete(input.producerSeq - producerWindow);
+      produced.add(stream);
       stream.producers.set(producer.id, {
         epoch: producer.epoch,
         nextProducerSeq: input.producerSeq + 1,
@@ -136,36 +150,47 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
         return add(name, retention).info;
       }),
     get: (name) => inTurn(() => find(name).info),
-    list: ({ prefix = "", after, limit }) =>
-      inTurn(() =>
-        [...streams.keys()]
-          .filter((name) => name.startsWith(prefix) && (after === undefined || name > after))
-          .sort((a, b) => (a < b ? -1 : 1))
-          .slice(0, limit)
-          .map((name) => find(name).info),
-      ),
+    async list({ ranges = [everything], after, limit }, signal) {
+      const found: StreamInfo[] = [];
+      const turn = new TimeSlice(signal);
+      turn.check();
+      for (let at = after === undefined ? 0 : firstBehind(ranges, after); at < ranges.length; at++) {
+        const { from, to } = ranges[at] as NameRange;
+        const exclusive = after !== undefined && after >= from;
+        const part = names.slice(exclusive ? after : from, to, { exclusive, limit: limit - found.length });
+        for (const name of part) found.push(find(name).info);
+        if (found.length === limit) break;
+        if (turn.isOver) await turn.next();
+      }
+      return found;
+    },
     delete: (name) =>
       inTurn(() => {
         const stream = find(name);
         stream.deleted = true;
         streams.delete(name);
+        names.delete(name);
+        retained.delete(stream);
+        produced.delete(stream);
         wake(stream);
       }),
-    trim: (name, beforeSeq) =>
+    trim: (name, beforeSeq, signal) =>
       inTurn(() => {
+        new TimeSlice(signal).check();
         const stream = find(name);
         const { head, tail } = stream.info;
         if (beforeSeq > tail) {
           throw new DomainError({ kind: "position-out-of-range", stream: name, seq: beforeSeq, head, tail });
         }
         if (beforeSeq <= head) return stream.info;
-        const first = stream.batches.findIndex((batch) => batch.firstSeq + batch.records.length > beforeSeq);
-        drop(stream, first < 0 ? stream.batches.length : first);
+        const first = firstIndex(stream.batches, (batch) => batch.firstSeq + batch.records.length > beforeSeq);
+        drop(stream, first);
         const cut = stream.batches[0];
         if (cut !== undefined && cut.firstSeq < beforeSeq) {
           const gone = cut.records.slice(0, beforeSeq - cut.firstSeq);
-          stream.batches[0] = { ...cut, firstSeq: beforeSeq, records: cut.records.slice(gone.length) };
-          const bytes = gone.reduce((sum, record) => sum + recordSize(record), 0);
+          const bytes = recordsSize(gone);
+          const records = cut.records.slice(gone.length);
+          stream.batches[0] = { ...cut, firstSeq: beforeSeq, records, bytes: cut.bytes - bytes };
           stream.info = { ...stream.info, bytes: stream.info.bytes - bytes };
         }
         stream.info = { ...stream.info, head: beforeSeq };
@@ -215,36 +240,31 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
         if (fromSeq < head || fromSeq > tail) {
           throw new DomainError({ kind: "position-out-of-range", stream: name, seq: fromSeq, head, tail });
         }
-        let low = 0;
-        let high = batches.length;
-        while (low < high) {
-          const middle = (low + high) >> 1;
-          const batch = batches[middle];
-          if (batch !== undefined && batch.firstSeq + batch.records.length <= fromSeq) low = middle + 1;
-          else high = middle;
-        }
-        return { ...slice(from(batches, low), fromSeq, readOptions), info, generation };
+        const first = firstIndex(batches, (batch) => batch.firstSeq + batch.records.length > fromSeq);
+        return { ...slice(from(batches, first), fromSeq, readOptions), info, generation };
       }),
     seqAtTime: (name, timeMs) =>
       inTurn(() => {
         const { info, batches } = find(name);
-        return batches.find((batch) => batch.timeMs >= timeMs)?.firstSeq ?? info.tail;
+        return batches[firstIndex(batches, (batch) => batch.timeMs >= timeMs)]?.firstSeq ?? info.tail;
       }),
-    waitForChange: async (name, tail, signal) => {
-      const stream = streams.get(name);
-      if (stream === undefined || stream.info.tail !== tail || stream.info.sealed) return;
-      await waiters.wait(name, signal);
-    },
-    sweep: (nowMs) =>
-      inTurn(() => {
-        for (const stream of streams.values()) {
-          retain(stream, nowMs);
-          for (const [id, { lastTimeMs }] of stream.producers) {
-            if (options.producerTtlMs !== undefined && lastTimeMs < nowMs - options.producerTtlMs)
-              stream.producers.delete(id);
-          }
+    watch: (name, listener) => watchers.watch(name, listener),
+    async sweep(nowMs, signal) {
+      const turn = new TimeSlice(signal);
+      turn.check();
+      for (const stream of retained) {
+        retain(stream, nowMs);
+        if (turn.isOver) await turn.next();
+      }
+      const idleSince = nowMs - (options.producerTtlMs ?? Infinity);
+      for (const stream of produced) {
+        for (const [id, { lastTimeMs }] of stream.producers) {
+          if (lastTimeMs < idleSince) stream.producers.delete(id);
+          if (turn.isOver) await turn.next();
         }
-      }),
+        if (stream.producers.size === 0) produced.delete(stream);
+      }
+    },
     close: () => Promise.resolve(),
   };
 }

@@ -15,7 +15,7 @@ export interface StoredRecord {
   readonly data: Uint8Array;
 }
 
-/** Consecutive records that were stored at one time, or a part of them. */
+/** Consecutive records that were stored at one time, or a part of them. Readers may share one, and must not change it. */
 export interface StoredBatch {
   readonly firstSeq: number;
   /** Milliseconds since the Unix epoch; never goes backwards within a stream. */
@@ -135,8 +135,15 @@ export interface ReadResult {
   readonly generation: number;
 }
 
+/** The names from `from` up to, but without, `to`, in the order of their bytes. */
+export interface NameRange {
+  readonly from: string;
+  readonly to: string;
+}
+
 export interface ListOptions {
-  readonly prefix?: string;
+  /** Only names in these ranges, which must be in order and disjoint. Absent: all names. */
+  readonly ranges?: readonly NameRange[];
   /** Only names behind this one. */
   readonly after?: string;
   readonly limit: number;
@@ -150,11 +157,18 @@ export interface Store {
   create(name: string, retention?: Retention): Promise<StreamInfo>;
   /** Fails with "stream-not-found", as does everything below that names a stream. */
   get(name: string): Promise<StreamInfo>;
-  /** In the order of the names' bytes. */
-  list(options: ListOptions): Promise<StreamInfo[]>;
+  /**
+   * In the order of the names' bytes. Costs what is found and a look into each
+   * range, whatever else the store holds; others get their turns meanwhile.
+   * Rejects with the signal's reason when it is aborted.
+   */
+  list(options: ListOptions, signal?: AbortSignal): Promise<StreamInfo[]>;
   delete(name: string): Promise<void>;
-  /** Removes every record below `beforeSeq`; fails with "position-out-of-range" beyond the tail. */
-  trim(name: string, beforeSeq: number): Promise<StreamInfo>;
+  /**
+   * Removes every record below `beforeSeq`; fails with "position-out-of-range" beyond the tail.
+   * Large trims are made in parts: when the signal is aborted, which rejects with its reason, some may be done.
+   */
+  trim(name: string, beforeSeq: number, signal?: AbortSignal): Promise<StreamInfo>;
   /**
    * Ends the stream. Sealing it again succeeds, unless `checksum` differs from
    * the recorded one. Fails with "seq-mismatch" if `expectedSeq` is not the tail.
@@ -168,13 +182,22 @@ export interface Store {
   /** The first seq that was stored at that time or later; the tail if there is none. */
   seqAtTime(name: string, timeMs: number): Promise<number>;
   /**
-   * Resolves once the durable tail is not `tail`, or the stream is sealed or deleted.
-   * Rejects with the signal's reason when it is aborted.
+   * Calls the listener after each change of the stream of this name that a reader
+   * at its tail has to know of: records that became durable, a seal, a delete.
+   * What a read begun in the listener finds includes the change. The listener
+   * must not throw. Returns the cleanup.
+   *
+   * The newest batches of a stream that is watched are kept in memory, so that
+   * many readers at its tail decode each of them once.
    */
-  waitForChange(name: string, tail: number, signal: AbortSignal): Promise<void>;
+  watch(name: string, listener: () => void): () => void;
 
-  /** Applies every stream's retention, and forgets producers that were idle for too long. */
-  sweep(nowMs: number): Promise<void>;
+  /**
+   * Applies the retention of the streams that have one, and forgets producers that were idle for too long. Looks at
+   * a bounded number of producers each time, and goes on with the others the next time. Others get their turns
+   * meanwhile; ends early, and rejects with the signal's reason, when it is aborted.
+   */
+  sweep(nowMs: number, signal?: AbortSignal): Promise<void>;
   /** Waits for what has been appended to be durable, then lets go of the files. */
   close(): Promise<void>;
 }
@@ -185,5 +208,12 @@ export function recordSize(record: StoredRecord): number {
   for (const key in record.headers) {
     size += Buffer.byteLength(key) + Buffer.byteLength(record.headers[key] ?? "");
   }
+  return size;
+}
+
+/** What the records count for together, in bytes. */
+export function recordsSize(records: readonly StoredRecord[]): number {
+  let size = 0;
+  for (const record of records) size += recordSize(record);
   return size;
 }

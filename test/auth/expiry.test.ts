@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { onAbort } from "../../src/async/signals.ts";
 import { AdmittedCalls } from "../../src/auth/admitted-calls.ts";
 import { endAtExpiry } from "../../src/auth/expiry.ts";
 import type { Principal } from "../../src/auth/principal.ts";
@@ -13,6 +14,10 @@ class TestCall {
 
   get signal(): AbortSignal {
     return this.#controller.signal;
+  }
+
+  onAbort(listener: (reason: Error) => void): () => void {
+    return onAbort(this.signal, listener);
   }
 
   end(reason: Error): void {

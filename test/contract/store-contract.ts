@@ -80,16 +80,63 @@ export function describeStore(name: string, open: OpenStore): void {
           (await store.list(options)).map((info) => info.name);
         expect(await names({ limit: 10 })).toEqual(["a", "a-b", "a.b", "a/b", "ab", "b", "c"]);
         expect(await names({ limit: 2, after: "a.b" })).toEqual(["a/b", "ab"]);
-        expect(await names({ limit: 10, prefix: "a/" })).toEqual(["a/b"]);
-        expect(await names({ limit: 10, prefix: "a", after: "a/b" })).toEqual(["ab"]);
-        expect(await names({ limit: 10, prefix: "b", after: "a" })).toEqual(["b"]);
+        const inRanges = (...ranges: [from: string, to: string][]) => ({
+          limit: 10,
+          ranges: ranges.map(([from, to]) => ({ from, to })),
+        });
+        expect(await names(inRanges(["a/", "a0"]))).toEqual(["a/b"]);
+        expect(await names({ ...inRanges(["a", "b"]), after: "a/b" })).toEqual(["ab"]);
+        expect(await names({ ...inRanges(["b", "c"]), after: "a" })).toEqual(["b"]);
+        expect(await names({ ...inRanges(["a", "b"], ["c", "d"]), after: "c" })).toEqual([]);
+        // One name alone: nothing stands between it and what begins with it.
+        expect(await names(inRanges(["a", "a\0"], ["ab", "ab\0"], ["x", "x\0"]))).toEqual(["a", "ab"]);
+        expect(await names({ ...inRanges(["a", "a\0"], ["ab", "ab\0"], ["b", "\x7f"]), limit: 2 })).toEqual([
+          "a",
+          "ab",
+        ]);
+        expect(await names(inRanges())).toEqual([]);
         await store.delete("b");
         expect(await problem(store.get("b"))).toBe("stream-not-found");
         expect(await problem(store.delete("b"))).toBe("stream-not-found");
       });
 
+      it("are listed in order, however many there are and in whatever order they came and went", async () => {
+        const names = Array.from({ length: 1500 }, (_, i) => `n${String(i * 7919 + 1).padStart(8, "0")}`);
+        const shuffled = names.map((name, i) => ({ name, key: (i * 733) % names.length }));
+        shuffled.sort((a, b) => a.key - b.key);
+        await Promise.all(shuffled.map(({ name }) => store.create(name)));
+        const gone = new Set(names.filter((_, i) => i % 3 === 0 || (i > 600 && i < 1300)));
+        await Promise.all([...gone].map((name) => store.delete(name)));
+        const left = names.filter((name) => !gone.has(name));
+        for (const limit of [1, 99, 100, 101, 5000]) {
+          const found: string[] = [];
+          for (let after: string | undefined; found.length < left.length;) {
+            const page = await store.list({ limit, ...(after === undefined ? {} : { after }) });
+            if (page.length === 0) break;
+            found.push(...page.map(({ name }) => name));
+            after = found.at(-1);
+          }
+          expect(found).toEqual(left);
+          if (limit === 1) expect(await store.list({ limit, after: left.at(-1) ?? "" })).toEqual([]);
+        }
+      });
+
+      it("are listed while others have their turns, and until the signal is aborted", async () => {
+        const ranges = Array.from({ length: 200_000 }, (_, i) => {
+          const from = `absent/${String(i).padStart(7, "0")}`;
+          return { from, to: `${from}\0` };
+        });
+        const controller = new AbortController();
+        let turns = 0;
+        const count = (): void => {
+          if (++turns === 3) controller.abort(new Error("enough"));
+          else setImmediate(count);
+        };
+        setImmediate(count);
+        await expect(store.list({ limit: 10, ranges }, controller.signal)).rejects.toThrow("enough");
+      });
+
       it("that do not exist are not found, whatever is asked", async () => {
-        const signal = new AbortController().signal;
         for (const asked of [
           store.get("x"),
           store.trim("x", 0),
@@ -100,7 +147,6 @@ export function describeStore(name: string, open: OpenStore): void {
         ]) {
           expect(await problem(asked)).toBe("stream-not-found");
         }
-        await within(1000, "the answer", store.waitForChange("x", 0, signal));
       });
 
       it("made again under a name start at 0, and show nothing of the ones before", async () => {
@@ -366,58 +412,96 @@ export function describeStore(name: string, open: OpenStore): void {
       });
     });
 
-    describe("waiting for a change", () => {
-      it("ends with an append, a seal, a delete, or the signal", async () => {
-        await store.create("s");
-        const { signal } = new AbortController();
-        for (const change of [() => append("s", "a"), () => store.seal("s")]) {
-          const { tail } = await store.get("s");
-          const changed = store.waitForChange("s", tail, signal);
+    describe("watching", () => {
+      /** Resolves at the next change. */
+      async function changeOf(name: string): Promise<void> {
+        const changed = deferred();
+        const cleanup = store.watch(name, () => {
+          changed.resolve();
+        });
+        await within(5000, `a change of ${name}`, changed.promise);
+        cleanup();
+      }
+
+      it("tells of an append, a seal and a delete, also of a stream that is made later", async () => {
+        for (const change of [() => append("s", "a"), () => append("s", "b"), () => store.seal("s")]) {
+          const changed = changeOf("s");
           await change();
-          await within(5000, "the change", changed);
+          await changed;
         }
-        await within(1000, "the answer for a sealed stream", store.waitForChange("s", 1, signal));
-        await store.create("d");
-        const deleted = store.waitForChange("d", 0, signal);
-        await store.delete("d");
-        await within(5000, "the change", deleted);
-        await store.create("w");
-        const controller = new AbortController();
-        const waited = store.waitForChange("w", 0, controller.signal);
-        controller.abort(new Error("enough"));
-        await expect(waited).rejects.toThrow("enough");
-      });
-
-      it("ends at once when the tail is further already", async () => {
-        await append("s", "a");
-        await within(1000, "the answer", store.waitForChange("s", 0, new AbortController().signal));
-      });
-
-      it("ends at once when the stream has been made again, and is shorter", async () => {
-        await append("s", "a");
+        const deleted = changeOf("s");
         await store.delete("s");
-        await store.create("s");
-        await within(1000, "the answer", store.waitForChange("s", 1, new AbortController().signal));
+        await deleted;
+      });
+
+      it("tells nothing after the cleanup, and nothing of other streams", async () => {
+        let told = 0;
+        const cleanup = store.watch("s", () => told++);
+        await append("other", "a");
+        expect(told).toBe(0);
+        await append("s", "a");
+        await until(5000, "the change", () => told === 1);
+        cleanup();
+        const changed = changeOf("s");
+        await append("s", "b");
+        await changed;
+        expect(told).toBe(1);
+      });
+
+      it("shows each listener, of many, what it is told of", async () => {
+        const count = 300;
+        const seen = new Array<number>(count).fill(0);
+        const cleanups = seen.map((_, i) =>
+          store.watch("s", () => {
+            void store.read("s", seen[i] ?? 0, all).then(({ nextSeq }) => (seen[i] = nextSeq));
+          }),
+        );
+        for (let i = 0; i < 20; i++) await append("s", String(i));
+        await until(5000, "all records at every listener", () => seen.every((seq) => seq === 20));
+        for (const cleanup of cleanups) cleanup();
+      });
+
+      it("leaves reads as they are, whether records are appended, trimmed, or the stream is made again", async () => {
+        const cleanup = store.watch("s", () => undefined);
+        const texts: string[] = [];
+        for (let i = 0; i < 150; i++) {
+          texts.push(String(i), "");
+          await append("s", String(i), "");
+          for (const seq of [i * 2, i * 2 + 1, Math.max(0, i * 2 - 70), 0]) {
+            expect(await textsFrom(store, "s", seq)).toEqual(texts.slice(seq));
+          }
+        }
+        await store.trim("s", 290);
+        expect(await problem(store.read("s", 289, all))).toBe("position-out-of-range");
+        expect(await textsFrom(store, "s", 291)).toEqual(texts.slice(291));
+        await store.delete("s");
+        expect(await problem(store.read("s", 0, all))).toBe("stream-not-found");
+        await append("s", "new");
+        expect(await textsFrom(store, "s", 0)).toEqual(["new"]);
+        cleanup();
       });
 
       it("misses nothing between a read and the wait", async () => {
         await store.create("s");
         const seen: string[] = [];
-        const done = deferred();
-        const follow = (async () => {
+        const follow = async (): Promise<void> => {
+          let changed = deferred();
+          const cleanup = store.watch("s", () => {
+            changed.resolve();
+          });
           for (let seq = 0; seq < 100;) {
             const { batches, nextSeq } = await store.read("s", seq, all);
             for (const batch of batches) for (const { data } of batch.records) seen.push(Buffer.from(data).toString());
             seq = nextSeq;
-            if (seen.length === 99) done.resolve();
-            if (seq < 100) await store.waitForChange("s", seq, AbortSignal.timeout(10_000));
+            if (seq < 100) await changed.promise;
+            changed = deferred();
           }
-        })();
+          cleanup();
+        };
+        const following = follow();
         const appender = await store.openAppender({ stream: "s" });
-        for (let i = 0; i < 99; i++) await appender.append({ records: records(String(i)) });
-        await within(10_000, "the 99th record", done.promise);
-        await appender.append({ records: records("99") });
-        await within(10_000, "the end", follow);
+        for (let i = 0; i < 100; i++) await appender.append({ records: records(String(i)) });
+        await within(10_000, "the end", following);
         expect(seen).toEqual(Array.from({ length: 100 }, (_, i) => String(i)));
       });
     });
@@ -443,6 +527,31 @@ export function describeStore(name: string, open: OpenStore): void {
         await Promise.all(Array.from({ length: 1700 }, (_, i) => appender.append({ records: records(`${i}`, "") })));
         await expect(store.trim("s", 3301)).resolves.toMatchObject({ head: 3301, tail: 3400 });
         expect((await textsFrom(store, "s", 3301)).slice(0, 3)).toEqual(["", "1651", ""]);
+      });
+
+      it("made while the records are on their way leave what is behind them, and the right size", async () => {
+        await store.create("s");
+        const appender = await store.openAppender({ stream: "s" });
+        for (let i = 0; i < 20; i++) {
+          const appended = appender.append({ records: records("abc", "def") });
+          const trimmed = store.trim("s", i * 2 + 1).catch(async () => {
+            await appended;
+            return store.trim("s", i * 2 + 1);
+          });
+          await appended;
+          expect(await trimmed).toMatchObject({ head: i * 2 + 1, tail: i * 2 + 2, bytes: 3 });
+        }
+        await store.trim("s", 40);
+        expect(await store.get("s")).toMatchObject({ head: 40, tail: 40, bytes: 0 });
+      });
+
+      it("end with the signal", async () => {
+        await append("s", "a");
+        const stopped = AbortSignal.abort(new Error("enough"));
+        await expect(store.trim("s", 1, stopped)).rejects.toThrow("enough");
+        await expect(store.sweep(nowMs, stopped)).rejects.toThrow("enough");
+        await expect(store.list({ limit: 10 }, stopped)).rejects.toThrow("enough");
+        expect((await store.get("s")).head).toBe(0);
       });
 
       it("keep whole batches by records, by bytes, by age, and always the newest", async () => {

@@ -128,9 +128,9 @@ describe("an lmdb store's files", () => {
     const dir = await useFilled();
     const { openTables } = await import("../../src/store/lmdb-env.ts");
     const tables = openTables(dir);
-    await tables.meta.put("format", 2);
+    await tables.meta.put("format", 3);
     await tables.root.close();
-    await expect(open(dir)).rejects.toThrow(/format 2, and this version of Sluice reads format 1/);
+    await expect(open(dir)).rejects.toThrow(/format 3, and this version of Sluice reads format 2/);
   });
 
   it("cannot be where a file is", async () => {

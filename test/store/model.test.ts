@@ -53,7 +53,8 @@ async function play(subject: Subject, prefix: string, operations: readonly Opera
     await same(
       {
         mine: () => reference.list(prefix),
-        theirs: async () => (await store.list({ prefix, limit: 10 })).map((info) => info.name),
+        theirs: async () =>
+          (await store.list({ ranges: [{ from: prefix, to: `${prefix}\x7f` }], limit: 10 })).map((info) => info.name),
       },
       "list",
     );

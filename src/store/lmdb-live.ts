@@ -1,0 +1,104 @@
+import type { StreamRow } from "./lmdb-env.ts";
+import { recordsSize } from "./store.ts";
+import type { StoredBatch } from "./store.ts";
+import { Watchers } from "./watchers.ts";
+
+/** Bytes of records that are kept for the readers at the tails of all streams, at most. */
+const maxBytes = 16 * 1024 * 1024;
+/** Batches of one stream that are kept: a reader that is further behind is not at the tail. */
+const maxBatches = 64;
+/** What a batch costs besides its records, about, in bytes. */
+const batchOverhead = 256;
+
+interface LiveStream {
+  /** As it is durable; undefined if there is none of this name. */
+  row: StreamRow | undefined;
+  /** The newest batches, without a gap up to the tail. */
+  batches: StoredBatch[];
+  bytes: number;
+}
+
+/**
+ * The streams that somebody watches: who does, and in memory what every reader
+ * at the tail asks for, the stream's row and its newest batches.
+ */
+export class LiveStreams {
+  readonly #load: (name: string) => StreamRow | undefined;
+  readonly #watchers = new Watchers();
+  readonly #streams = new Map<string, LiveStream>();
+  #bytes = 0;
+
+  /** `load` reads the durable row of a stream. */
+  constructor(load: (name: string) => StreamRow | undefined) {
+    this.#load = load;
+  }
+
+  watch(name: string, listener: () => void): () => void {
+    const cleanup = this.#watchers.watch(name, listener);
+    if (!this.#streams.has(name)) this.#streams.set(name, { row: this.#load(name), batches: [], bytes: 0 });
+    return () => {
+      cleanup();
+      if (this.#watchers.has(name)) return;
+      this.#forget(this.#streams.get(name));
+      this.#streams.delete(name);
+    };
+  }
+
+  /** The durable row of the stream, watched or not. */
+  row(name: string): StreamRow | undefined {
+    const live = this.#streams.get(name);
+    return live === undefined ? this.#load(name) : live.row;
+  }
+
+  /** The batches of the stream from the one that holds `seq` on; undefined if they are not in memory. */
+  batchesFrom({ id, info }: StreamRow, seq: number): readonly StoredBatch[] | undefined {
+    const live = this.#streams.get(info.name);
+    if (live?.row?.id !== id) return undefined;
+    const { batches } = live;
+    let at = batches.length;
+    // Readers at the tail want the last one or two.
+    while (at > 0 && (batches[at - 1] as StoredBatch).firstSeq > seq) at--;
+    return at === 0 ? undefined : batches.slice(at - 1);
+  }
+
+  /** The row is durable now; undefined: the stream is gone. `batch` gives what was appended to it. */
+  update(name: string, row: StreamRow | undefined, batch?: () => StoredBatch): void {
+    const live = this.#streams.get(name);
+    if (live === undefined) return;
+    if (row === undefined || row.id !== live.row?.id) this.#forget(live);
+    live.row = row;
+    if (batch !== undefined) this.#add(live, batch());
+  }
+
+  /** Calls those who watch the stream. */
+  wake(name: string): void {
+    this.#watchers.wake(name);
+  }
+
+  #add(live: LiveStream, batch: StoredBatch): void {
+    live.batches.push(batch);
+    // Half of them at once, so that the array is not moved for each batch.
+    const gone = live.batches.length > maxBatches ? live.batches.splice(0, maxBatches / 2) : [];
+    const bytes = costOf([batch]) - costOf(gone);
+    live.bytes += bytes;
+    this.#bytes += bytes;
+    if (this.#bytes <= maxBytes) return;
+    for (const each of this.#streams.values()) {
+      this.#forget(each);
+      if (this.#bytes <= maxBytes) break;
+    }
+  }
+
+  #forget(live: LiveStream | undefined): void {
+    if (live === undefined) return;
+    this.#bytes -= live.bytes;
+    live.batches = [];
+    live.bytes = 0;
+  }
+}
+
+function costOf(batches: readonly StoredBatch[]): number {
+  let bytes = batches.length * batchOverhead;
+  for (const { records } of batches) bytes += recordsSize(records);
+  return bytes;
+}

@@ -1,0 +1,153 @@
+import { spawn } from "node:child_process";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { decodeHead } from "../../src/store/lmdb-codec.ts";
+import { openTables } from "../../src/store/lmdb-env.ts";
+import { openLmdbStore } from "../../src/store/lmdb.ts";
+import type { Store } from "../../src/store/store.ts";
+import { problem, records, textsFrom } from "../contract/store-contract.ts";
+import { until, within } from "../support/deadline.ts";
+
+async function useDir(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-lmdb-"));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  return dir;
+}
+
+function open(dir: string, maxBytes = 2 ** 30): Promise<Store> {
+  return openLmdbStore({ dir, maxBytes, producerTtlMs: 60_000 });
+}
+
+/** The total as it is stored, and as the streams and the batches of streams add up to; no store has the directory open. */
+async function totalsOf(dir: string): Promise<{ stored: unknown; streams: number; batches: number }> {
+  const { root, meta, streams, batches } = openTables(dir);
+  let ofStreams = 0;
+  let ofBatches = 0;
+  const ids = new Set<number>();
+  for (const { value } of streams.getRange({})) {
+    ofStreams += value.info.bytes;
+    ids.add(value.id);
+  }
+  for (const { key, value } of batches.getRange({})) if (ids.has(key[0])) ofBatches += decodeHead(value).size;
+  const stored = meta.get("bytes");
+  await root.close();
+  return { stored, streams: ofStreams, batches: ofBatches };
+}
+
+describe("a directory of format 1", () => {
+  /** Written by the code before format 2: streams with and without retention, a seal, producers, a deleted stream. */
+  async function useOld(): Promise<string> {
+    const dir = await useDir();
+    const fixture = await readFile(join(import.meta.dirname, "fixtures/format-1.mdb.gz"));
+    await writeFile(join(dir, "data.mdb"), gunzipSync(fixture));
+    return dir;
+  }
+
+  it("is opened, with everything that is in it, and again", async () => {
+    const dir = await useOld();
+    for (let times = 0; times < 2; times++) {
+      const store = await open(dir);
+      const infos = await store.list({ limit: 10 });
+      expect(infos).toMatchObject([
+        { name: "kept/age", head: 0, tail: 6, bytes: 12, retention: { maxAgeMs: 1000 } },
+        { name: "kept/records", head: 4, tail: 6, bytes: 4, retention: { maxRecords: 2 } },
+        { name: "plain", head: 1, tail: 6, bytes: 10 },
+        { name: "sealed", head: 0, tail: 1, bytes: 3, sealed: true, checksum: { firstSeq: 0 } },
+      ]);
+      expect(await textsFrom(store, "plain", 1)).toEqual(["b0", "a1", "b1", "a2", "b2"]);
+      const resumed = await store.openAppender({ stream: "plain", producer: { id: "p", epoch: 1 } });
+      expect(resumed.nextProducerSeq).toBe(3);
+      await store.close();
+      expect(await totalsOf(dir)).toMatchObject({ stored: 29, streams: 29 });
+    }
+  });
+
+  it("has its retention applied", async () => {
+    const store = await open(await useOld());
+    onTestFinished(() => store.close());
+    await store.sweep(Date.now());
+    // The newest batch stays.
+    await until(5000, "the sweep's trim", async () => (await store.get("kept/age")).head === 4);
+    expect(await store.get("plain")).toMatchObject({ head: 1 });
+  });
+
+  it("counts for the limit of bytes", async () => {
+    const store = await open(await useOld(), 29 + 64 + 10);
+    onTestFinished(() => store.close());
+    const appender = await store.openAppender({ stream: "plain" });
+    expect(await problem(appender.append({ records: records("x".repeat(11)) }))).toBe("store-full");
+    const other = await store.openAppender({ stream: "plain" });
+    await other.append({ records: records("x".repeat(10)) });
+  });
+
+  it("is left in its format when the server that has it open is asked for it", async () => {
+    const dir = await useOld();
+    const { lockStore } = await import("../../src/store/lmdb-lock.ts");
+    const tables = openTables(dir);
+    const unlock = await lockStore(dir, tables);
+    expect(await problem(open(dir))).toBe("store-locked");
+    expect(tables.meta.get("format")).toBe(1);
+    unlock();
+    await tables.root.close();
+  });
+});
+
+describe("the total of bytes", () => {
+  it("is right after appends, trims, retention, failures and deletes", async () => {
+    const dir = await useDir();
+    const store = await open(dir, 100_000);
+    await store.create("kept", { maxRecords: 3 });
+    for (const name of ["a", "b", "kept"]) {
+      const appender = await store.openAppender({ stream: name, createIfMissing: true });
+      for (let i = 0; i < 20; i++) await appender.append({ records: records("x".repeat(i), "é") });
+    }
+    await store.trim("a", 7);
+    const failing = await store.openAppender({ stream: "a" });
+    expect(await problem(failing.append({ records: records("x".repeat(200_000)) }))).toBe("store-full");
+    await store.delete("b");
+    await until(5000, "the retention", async () => (await store.get("kept")).head === 38);
+    await store.close();
+    const { stored, streams } = await totalsOf(dir);
+    expect(stored).toBe(streams);
+  });
+
+  it("is right whenever the process is killed", async () => {
+    const dir = await useDir();
+    const script = `import { openLmdbStore } from ${JSON.stringify(join(import.meta.dirname, "../../src/store/lmdb.ts"))};
+      const store = await openLmdbStore({ dir: process.argv[1], maxBytes: 1e9, producerTtlMs: 1e9 });
+      const records = [{ data: Buffer.alloc(100), headers: {} }, { data: Buffer.alloc(7), headers: {} }];
+      const worker = async (name) => {
+        for (let i = 0; ; i++) {
+          const appender = await store.openAppender({ stream: name, createIfMissing: true });
+          const appends = Array.from({ length: 5 }, () => appender.append({ records }));
+          await Promise.all(appends);
+          const { tail } = await store.get(name);
+          if (i % 3 === 0) await store.trim(name, tail - 2);
+          if (i % 7 === 6) await store.delete(name);
+        }
+      };
+      console.log("open");
+      await Promise.all(["a", "b", "c", "d"].map(worker));`;
+    for (let round = 0; round < 5; round++) {
+      const writer = spawn(process.execPath, ["--input-type=module-typescript", "-e", script, dir], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      await within(20_000, "the writer's start", new Promise((resolve) => writer.stdout.once("data", resolve)));
+      // Where it is hit does not matter, but should differ.
+      await new Promise((resolve) => setTimeout(resolve, 50 + round * 37));
+      const exited = new Promise((resolve) => writer.once("exit", resolve));
+      writer.kill("SIGKILL");
+      await within(10_000, "the writer's end", exited);
+      const copy = await useDir();
+      await cp(join(dir, "data.mdb"), join(copy, "data.mdb"));
+      const { stored, streams, batches } = await totalsOf(copy);
+      expect(stored).toBe(streams);
+      // Trims leave whole batches behind them here, so that nothing of what is stored is below a head.
+      expect(stored).toBe(batches);
+      expect(stored).toBeGreaterThanOrEqual(0);
+    }
+  });
+});
