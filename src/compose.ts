@@ -1,6 +1,6 @@
 import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
+import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
-import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import { DataService } from "../gen/data/v1/data_pb.ts";
 import { GreetService } from "../gen/greet/v1/greet_pb.ts";
@@ -9,15 +9,20 @@ import { again } from "./async/again.ts";
 import { settleAll } from "./async/settle-all.ts";
 import { sleep } from "./async/signals.ts";
 import { AdmittedCalls } from "./auth/admitted-calls.ts";
-import { createAuthInterceptor } from "./auth/auth-interceptor.ts";
+import { CallScopes } from "./auth/call-scopes.ts";
+import type { ServiceRouter } from "./auth/call-scopes.ts";
 import { endAtExpiry } from "./auth/expiry.ts";
 import { createRequestGate, tokenOf } from "./auth/gate.ts";
 import { principalKey } from "./auth/principal.ts";
-import { needOf, requireScope } from "./auth/scopes.ts";
+import type { Principal } from "./auth/principal.ts";
+import { allows, parseScope } from "./auth/scopes.ts";
+import type { Permission } from "./auth/scopes.ts";
 import { createVerifier } from "./auth/verifier.ts";
-import { isLoopback, sampleToken } from "./config.ts";
+import { isLoopback, sampleToken, takesSampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
 import { isDomainError, isPortInUse } from "./errors.ts";
+import { describeOpenMode } from "./file-modes.ts";
+import { createHostCheck } from "./hosts.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import type { WebTransportSession } from "./http3/webtransport-session.ts";
 import { listenAdmin } from "./listen/admin.ts";
@@ -27,15 +32,18 @@ import type { Listener } from "./listen/listen.ts";
 import { Refusals } from "./listen/refusals.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
 import { addConnectionMetrics } from "./observe/connection-metrics.ts";
-import { createLogger, redactHeaders } from "./observe/log.ts";
+import { createLogger, printable, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { addHttp3Metrics } from "./observe/http3-metrics.ts";
 import { createMetrics } from "./observe/metrics.ts";
+import { createUnknownPathLog } from "./observe/unknown-paths.ts";
 import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
 import { createRuntime } from "./runtime/handler.ts";
+import { createHostGuard } from "./runtime/hosts.ts";
 import type { CallRecord } from "./runtime/handler.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
+import type { HttpExchange } from "./runtime/exchange.ts";
 import type { StreamRouter } from "./runtime/stream-routes.ts";
 import { createDataService } from "./services/data.ts";
 import { createErrorInterceptor, toConnectError } from "./services/error-codes.ts";
@@ -49,12 +57,29 @@ import type { Store } from "./store/store.ts";
 export interface StartOptions {
   /** Where to log. The default writes JSON lines to standard error. */
   readonly log?: Logger;
-  /** Services of your own, behind the same port, gate, limits and logs. */
-  readonly routes?: (router: ConnectRouter) => void;
-  /** Streams that your handlers take over, over HTTP/2 and HTTP/3, behind the same. */
+  /**
+   * Services of your own, behind the same port, gate, limits and logs. A token needs the scope that a service is added
+   * with, or else `rpc:` and its name: `rpc:tally.v1.TallyService`.
+   */
+  readonly routes?: (router: ServiceRouter) => void;
+  /**
+   * Interceptors around the handlers of every service, the first one outermost. They run once the token and its scope
+   * have been checked (`principalKey` has who calls), before messages are validated; what they throw is translated and
+   * logged as a handler's failure is.
+   */
+  readonly interceptors?: readonly Interceptor[];
+  /**
+   * Streams that your handlers take over, over HTTP/2 and HTTP/3, behind the same. A token needs the scope that a stream
+   * is added with, or else `rpc:` and its path: `rpc:/tunnel`.
+   */
   readonly streams?: (router: StreamRouter) => void;
-  /** Called for each session of WebTransport, once its token has been found good: for its datagrams. */
-  readonly onWebTransportSession?: (session: WebTransportSession) => void;
+  /**
+   * Called for each session of WebTransport whose token has `webTransportScope`: for its datagrams. The session is
+   * closed when the token expires, is withdrawn or gets other scopes.
+   */
+  readonly onWebTransportSession?: (session: WebTransportSession, principal: Principal) => void;
+  /** Default: `rpc:` and the path of sessions: `rpc:/webtransport`. */
+  readonly webTransportScope?: string;
 }
 
 /** A running server. */
@@ -89,7 +114,7 @@ const farewellMs = 1000;
 /**
  * Starts a server.
  *
- * Fails with a DomainError: "config" for wrong options or a port in use,
+ * Fails with a DomainError: "config" for wrong options, wrong scopes or a port in use,
  * "store-locked", "store-corrupt" or "store-unreadable" for the data directory.
  */
 export async function start(config: Config, options: StartOptions = {}): Promise<Server> {
@@ -110,7 +135,11 @@ async function startWith(
   cleanups: (() => Promise<void> | void)[],
 ): Promise<Server> {
   const tls = await readTlsFiles(config);
-  const store = await openStore(config);
+  const onWarning = (message: string): void => {
+    log.warn(message);
+  };
+  for (const message of openFiles(config)) onWarning(message);
+  const store = await openStore(config, onWarning);
   cleanups.push(() => store.close());
   const admitted = new AdmittedCalls();
   let http3: Http3Listener | undefined;
@@ -128,7 +157,7 @@ async function startWith(
     jwks: config.jwks,
     jwtIssuer: config.jwtIssuer,
     jwtAudience: config.jwtAudience,
-    sampleToken: isLoopback(config.host) ? sampleToken : undefined,
+    sampleToken: takesSampleToken(config) ? sampleToken : undefined,
     onReload: () => {
       log.info("the tokens were read again");
       admitted
@@ -161,6 +190,9 @@ async function startWith(
       if (call.shape !== "unary") admitted.add(call, token, principal);
     },
   });
+  const scopes = new CallScopes();
+  const streamScopes = new Map<string, Permission>();
+  const sessionScope = parseScopeOr(options.webTransportScope, config.webtransportPath);
   const requestGate = async (context: HandlerContext): Promise<void> => {
     if (log.isLevelEnabled("debug")) {
       log.debug({ method: context.method.name, headers: redactHeaders(context.requestHeader) }, "request");
@@ -168,13 +200,18 @@ async function startWith(
     if (context.service.typeName === GreetService.typeName) prepareGreeting(context);
     // Health goes on answering, so that an orchestrator sees NOT_SERVING instead of a failure.
     if (draining.signal.aborted && context.service.typeName !== Health.typeName) throw goingAway();
+    const { service, method, requestHeader, values } = context;
     try {
-      await gate(context);
+      await gate({ service, requestHeader, values, needed: scopes.of(method) });
     } catch (error) {
       throw toConnectError(error, onUnexpected);
     }
   };
 
+  const refusals = new Refusals((summary) => {
+    log.warn(summary, "connections were refused, or closed by the server");
+  });
+  const admission = new Admission(config, refusals);
   const record = (call: CallRecord): void => {
     metrics.observe(call);
     log.info(
@@ -184,7 +221,7 @@ async function startWith(
         protocol: call.protocol,
         http: call.httpVersion,
         peer: call.peer,
-        token: call.values.get(principalKey)?.name,
+        token: nameOf(call.values),
         code: call.code,
         messagesIn: call.messagesIn,
         messagesOut: call.messagesOut,
@@ -196,36 +233,44 @@ async function startWith(
     );
   };
 
-  const refusals = new Refusals((summary) => {
-    log.warn(summary, "connections were refused, or closed by the server");
-  });
-  const admission = new Admission(config, refusals);
+  const unknownPaths = createUnknownPathLog(log);
+  const onUnknownPath = (path: string, peer: string): void => {
+    metrics.countUnknownPath();
+    unknownPaths.note(path, peer);
+  };
   const runtime = createRuntime({
     ...config,
     connections: admission,
+    onUnknownPath: ({ path, peer }) => {
+      onUnknownPath(path, peer);
+    },
     routes(router) {
       router.service(GreetService, createGreetService());
+      scopes.setService(GreetService, "greet");
+      // DataService checks each stream by its name, which only the body tells.
       router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
       router.service(Health, createHealthService(health, draining.signal));
-      options.routes?.(router);
+      options.routes?.(scopes.router(router));
       registerReflection(router);
     },
-    interceptors: [createErrorInterceptor({ onUnexpected }), createAuthInterceptor(), createValidateInterceptor()],
+    interceptors: [
+      createErrorInterceptor({ onUnexpected }),
+      ...(options.interceptors ?? []),
+      createValidateInterceptor(),
+    ],
     requestGate,
     streams: ({ onStream }) => {
       options.streams?.({
         onStream(path, handler, stream = {}) {
-          // A wrong scope is told now, not to each client.
-          if (stream.scope !== undefined) needOf(stream.scope);
           onStream(path, handler, stream);
+          streamScopes.set(path, parseScopeOr(stream.scope, path));
         },
       });
     },
-    async streamGate({ path, scope }, requestHeader, values) {
+    async streamGate({ path }, requestHeader, values) {
       log.debug({ stream: path, headers: redactHeaders(requestHeader) }, "request");
       if (draining.signal.aborted) throw goingAway();
-      await gate({ requestHeader, values });
-      if (scope !== undefined) requireScope(values.get(principalKey), needOf(scope));
+      await gate({ requestHeader, values, needed: streamScopes.get(path) });
     },
     toConnectError: (error) => toConnectError(error, onUnexpected),
     onCallEnd: record,
@@ -238,25 +283,53 @@ async function startWith(
     onUnexpected,
   });
   addConnectionMetrics(metrics.registry, refusals);
-  const serve = withCors(runtime.serve, {
+  const allowsHost = createHostCheck(config.allowedHosts);
+  const refuseHost =
+    takesSampleToken(config) || config.allowedHosts.length > 0
+      ? createHostGuard(
+          allowsHost,
+          noteAtIntervals((host, others) => {
+            log.warn({ host, others }, "a request for a host that is not served: see --allowed-hosts");
+          }),
+        )
+      : undefined;
+  const withinCors = withCors(runtime.serve, {
     origins: config.corsOrigins,
     requestHeaders: ["Authorization", "Acme-Token"],
     responseHeaders: ["Greet-Version", "Greet-Count"],
   });
+  /** Before everything else comes whether the request is for this server. */
+  const serve = (exchange: HttpExchange): void => {
+    if (refuseHost?.(exchange) === true) return;
+    if (http3 !== undefined && !exchange.httpVersion.startsWith("3")) {
+      exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
+    }
+    withinCors(exchange);
+  };
   const onAged = (connection: object): void => {
     runtime.end(
       new ConnectError("the connection has reached --max-connection-age: connect again, and resume", Code.Unavailable),
       connection,
     );
   };
+  const beginSession = (session: WebTransportSession, token: string, principal: Principal): void => {
+    if (options.onWebTransportSession === undefined || !allows(principal, sessionScope)) return;
+    const end = (error: unknown): void => {
+      const { code, rawMessage } = toConnectError(error, onUnexpected);
+      session.close(code, rawMessage);
+    };
+    // Its calls end by themselves; its datagrams would not.
+    const held = { signal: session.signal, end };
+    endAtExpiry(held, principal, (error) => error);
+    admitted.add(held, token, principal);
+    try {
+      options.onWebTransportSession(session, principal);
+    } catch (error) {
+      end(error);
+    }
+  };
   const openListener = async (): Promise<Listener> => {
-    const opened = await listen(
-      nodeHandlers((exchange) => {
-        if (http3 !== undefined) exchange.addHeader("alt-svc", `h3=":${http3.port}"; ma=86400`);
-        serve(exchange);
-      }, onUnexpected),
-      { ...config, tls, onAged, onUnexpected, admission },
-    );
+    const opened = await listen(nodeHandlers(serve, onUnexpected), { ...config, tls, onAged, onUnexpected, admission });
     try {
       http3 = await openHttp3(opened.port);
     } catch (error) {
@@ -274,9 +347,14 @@ async function startWith(
       serve: runtime.serve,
       path: config.webtransportPath,
       origins: config.corsOrigins,
-      async admit(header: Headers): Promise<void> {
+      onUnknownPath,
+      async admit(header: Headers): Promise<(session: WebTransportSession) => void> {
         try {
-          await verifier.verify(tokenOf(header));
+          const token = tokenOf(header);
+          const principal = await verifier.verify(token);
+          return (session) => {
+            beginSession(session, token, principal);
+          };
         } catch (error) {
           throw toConnectError(error, onUnexpected);
         }
@@ -297,19 +375,20 @@ async function startWith(
           values: createContextValues(),
         });
       },
-      ...(options.onWebTransportSession === undefined ? {} : { onSession: options.onWebTransportSession }),
     };
     return listenHttp3(serve, {
       ...config,
       port: config.http3Port ?? port,
       tls,
       onAged,
-      secret: config.store === "lmdb" ? await readHttp3Secret(config.dataDir) : undefined,
-      onPanic: (message) => {
-        log.error({ panic: message }, "the HTTP/3 engine has panicked: what it happened in was ended");
-      },
       onUnexpected,
       admission,
+      secret: config.store === "lmdb" ? await readHttp3Secret(config.dataDir) : undefined,
+      onPanic: (message) => {
+        metrics.unexpectedError();
+        log.error({ panic: message }, "the HTTP/3 engine has panicked: what it happened in was ended");
+      },
+      refuseHost,
       ...(config.webtransportPath === "none" ? {} : { webtransport }),
     });
   };
@@ -326,6 +405,7 @@ async function startWith(
       : await listenAdmin({
           host: config.adminHost,
           port: config.adminPort,
+          allowsHost: isLoopback(config.adminHost) ? allowsHost : undefined,
           metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
         });
   const sweeper = setInterval(() => {
@@ -352,6 +432,7 @@ async function startWith(
     verifier.close();
     await store.close();
     refusals.end();
+    unknownPaths.end();
     log.info("closed");
   };
   const reloadTls = async (): Promise<void> => {
@@ -392,6 +473,27 @@ async function startWith(
   };
 }
 
+/** What a scope stands for; if there is none, that with the path as its name. */
+function parseScopeOr(scope: string | undefined, path: string): Permission {
+  return scope === undefined ? { kind: "rpc", name: path } : parseScope(scope);
+}
+
+/** Passes on what happens at most once a minute, with the number of times it has happened since without. */
+function noteAtIntervals(note: (what: string, others: number) => void): (what: string) => void {
+  let next = 0;
+  let others = 0;
+  return (what) => {
+    const now = performance.now();
+    if (now < next) {
+      others++;
+      return;
+    }
+    note(what, others);
+    next = now + 60_000;
+    others = 0;
+  };
+}
+
 function goingAway(): ConnectError {
   return new ConnectError("the server is shutting down: connect again, and resume", Code.Unavailable);
 }
@@ -404,7 +506,23 @@ async function before(ms: number, work: Promise<void>, cut?: AbortSignal): Promi
   timer.abort();
 }
 
-async function openStore(config: Config): Promise<Store> {
+/** The name of a call's token, which an issuer may have chosen. */
+function nameOf(values: ContextValues): string | undefined {
+  const name = values.get(principalKey)?.name;
+  return name === undefined ? undefined : printable(name);
+}
+
+/** What is said of files beside the data: a key that others can read, and what decides on rights that others can change. */
+function openFiles({ tlsKey, tokensFile, jwks }: Config): string[] {
+  const found = [
+    tlsKey === undefined ? undefined : describeOpenMode(tlsKey, 0o600),
+    // Hashes and public keys may be read.
+    ...[tokensFile, jwks].map((path) => (path === undefined ? undefined : describeOpenMode(path, 0o644))),
+  ];
+  return found.filter((message) => message !== undefined);
+}
+
+async function openStore(config: Config, onWarning: (message: string) => void): Promise<Store> {
   switch (config.store) {
     case "memory":
       return createMemoryStore({ producerTtlMs: config.producerTtl });
@@ -413,6 +531,7 @@ async function openStore(config: Config): Promise<Store> {
         dir: config.dataDir,
         maxBytes: config.maxStoreBytes,
         producerTtlMs: config.producerTtl,
+        onWarning,
       });
   }
 }

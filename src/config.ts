@@ -4,6 +4,7 @@
  * README its table, from `serverOptions`.
  */
 import { DomainError } from "./errors.ts";
+import { listedHost } from "./hosts.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -147,7 +148,12 @@ export const serverOptions = {
   corsOrigins: list(
     "cors-origins",
     [],
-    "Origins whose pages may call the server, separated by commas; `*` for any. Unset: none.",
+    "Origins whose pages may call the server, such as `https://app.example.com`, separated by commas; `*` for any, which needs --tokens-file or --jwks. Unset: none.",
+  ),
+  allowedHosts: list(
+    "allowed-hosts",
+    [],
+    "Hosts that the server answers to besides `localhost`, 127.0.0.0/8 and [::1], separated by commas and without ports; a request for another host gets 421. Unset: any host with --tokens-file or --jwks, and no other host with the token `sample`, because a page in a browser could reach the server by a name of its own (DNS rebinding). A proxy that passes on the `Host` of its clients needs it.",
   ),
 
   maxMessageBytes: bytes(
@@ -309,7 +315,7 @@ export const serverOptions = {
     "log-level",
     ["trace", "debug", "info", "warn", "error", "silent"],
     "info",
-    "Least level that is logged, as JSON lines on standard error. `debug` adds request headers, with credentials redacted.",
+    "Least level that is logged, as JSON lines on standard error. `debug` adds request headers: all names, and the values of those that are known to hold no secret.",
   ),
 } as const satisfies Record<string, OptionSpec<unknown>>;
 
@@ -393,6 +399,11 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
+/** Whether the server takes the token `sample`: on loopback, when nothing says which tokens there are. */
+export function takesSampleToken(config: Pick<Config, "host" | "tokensFile" | "jwks">): boolean {
+  return config.tokensFile === undefined && config.jwks === undefined && isLoopback(config.host);
+}
+
 function checked(config: Config): Config {
   if ((config.tlsCert === undefined) !== (config.tlsKey === undefined)) {
     throw invalid("--tls-cert and --tls-key must be given together");
@@ -411,10 +422,41 @@ function checked(config: Config): Config {
       `refusing to listen on ${config.host} without --tokens-file or --jwks: anybody could get in. Give one of them, or listen on 127.0.0.1`,
     );
   }
+  for (const origin of config.corsOrigins) checkOrigin(origin);
+  if (config.corsOrigins.includes("*") && takesSampleToken(config)) {
+    throw invalid(
+      '--cors-origins "*" needs --tokens-file or --jwks: without them the token is "sample", and every page in a browser on this machine could read and change the streams. Give one of them, or list the origins',
+    );
+  }
+  for (const host of config.allowedHosts) {
+    if (listedHost(host) === undefined) {
+      throw invalid(
+        `--allowed-hosts must be hosts without scheme and port, such as sluice.example.com, 10.0.0.7 or [fd00::7], not "${host}"`,
+      );
+    }
+  }
   if (config.maxBatchBytes > config.maxMessageBytes) {
     throw invalid("--max-batch-bytes must not be larger than --max-message-bytes: such a batch could never arrive");
   }
   return Object.freeze(config);
+}
+
+/** An origin as browsers send it: RFC 6454, section 6.2. */
+function checkOrigin(origin: string): void {
+  if (origin === "*") return;
+  const example = "an origin such as https://app.example.com";
+  if (origin === "null") {
+    throw invalid(
+      `--cors-origins must not list "null": it is the origin of every sandboxed page and of every file; give ${example}`,
+    );
+  }
+  const url = URL.parse(origin);
+  // Schemes that the URL standard does not know, such as those of extensions, have an origin that it calls opaque.
+  const right =
+    url === null || url.host === "" ? undefined : url.origin === "null" ? `${url.protocol}//${url.host}` : url.origin;
+  if (right === origin) return;
+  const advice = right === undefined ? `${example}, with its scheme` : `"${right}", as browsers send it`;
+  throw invalid(`--cors-origins has "${origin}", which is no origin: give ${advice}`);
 }
 
 function parse(name: string, text: string | boolean, type: Kind): unknown {

@@ -61,14 +61,14 @@ export interface EngineListener {
   /** A stream of the WebTransport session that is known by its request's number. It does not flow before `resume`. */
   onSessionStream?(session: number, stream: Http3Stream): void;
   onDatagrams?(session: number, datagrams: readonly Uint8Array[]): void;
+  /** Gets what a listener throws. The stream that the event was about is broken off. */
+  onUnexpected?: OnUnexpected;
   /** Whether a server has given the sign of life that it was asked for; false if its connection has ended first. */
   onChecked?(connection: number, answered: boolean): void;
   /** A server owes an answer for seconds: another connection to it is to be tried. */
   onSilent?(connection: number): void;
   /** The process's engine has panicked; the message ends with the place. */
   onPanic?(message: string): void;
-  /** Gets what a listener throws. The stream that the event was about is broken off. */
-  onUnexpected?: OnUnexpected;
 }
 
 /** What an exchange does with its stream. */

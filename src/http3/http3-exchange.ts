@@ -43,6 +43,11 @@ export class Http3Exchange implements HttpExchange {
     return this.#head.target.split("?", 1)[0] ?? "/";
   }
 
+  get authority(): string | undefined {
+    const { authority, header } = this.#head;
+    return authority === "" ? (header.get("host") ?? undefined) : authority;
+  }
+
   get url(): string {
     const { scheme, authority, target } = this.#head;
     const base = `${scheme}://${authority === "" ? "localhost" : authority}`;

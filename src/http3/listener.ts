@@ -48,7 +48,14 @@ export interface Http3ListenOptions extends ConnectionAgeOptions, AdmissionOptio
   /** The engine has panicked: its message, with the place in its sources. */
   readonly onPanic?: (message: string) => void;
   /** Sessions of WebTransport are served with it. */
-  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession" | "onRefused">;
+  readonly webtransport?: Pick<
+    WebTransportOptions,
+    "serve" | "path" | "origins" | "admit" | "onRefused" | "onUnknownPath"
+  >;
+  /**
+   * Answers a request for a session whose host is not served, and returns whether it has. Default: every host is served.
+   */
+  readonly refuseHost?: ((exchange: HttpExchange) => boolean) | undefined;
 }
 
 export interface Http3Listener {
@@ -128,8 +135,11 @@ export async function listenHttp3(
       const connection = open.get(head.connection);
       // The connection has closed since.
       if (connection === undefined) stream.release();
-      else if (head.protocol === "webtransport" && sessions !== undefined) sessions.request(stream, head, connection);
-      else serve(new Http3Exchange(stream, head, connection));
+      else if (head.protocol !== "webtransport" || sessions === undefined) {
+        serve(new Http3Exchange(stream, head, connection));
+      } else if (options.refuseHost?.(new Http3Exchange(stream, head, connection)) !== true) {
+        sessions.request(stream, head, connection);
+      }
     },
     onSessionStream(session, stream) {
       if (sessions?.stream(session, stream) === true) return;
@@ -139,10 +149,10 @@ export async function listenHttp3(
     onDatagrams(session, datagrams) {
       sessions?.datagrams(session, datagrams);
     },
+    onUnexpected: options.onUnexpected ?? raise,
     onPanic(message) {
       options.onPanic?.(message);
     },
-    onUnexpected: options.onUnexpected ?? raise,
   });
 
   const hosts = await addressesOf(options.host);

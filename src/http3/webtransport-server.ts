@@ -9,6 +9,8 @@ export interface WebTransportOptions extends Omit<SessionOptions, "onUsed" | "on
   readonly path: string;
   /** Origins whose pages may open one, besides the server's own; `*` stands for any. */
   readonly origins: readonly string[];
+  /** A session was asked for at another path, without its query. */
+  readonly onUnknownPath?: (path: string, peer: string) => void;
   /** A page that was let in has sent or got a datagram. */
   readonly onUsed?: (connection: Http3Connection) => void;
   /** A page has given up a stream before it was a call. */
@@ -77,7 +79,11 @@ export class WebTransportServer {
   }
 
   #judge({ target, header, scheme, authority }: RequestHead, connection: Http3Connection): number {
-    if (target.split("?", 1)[0] !== this.#options.path) return 404;
+    const [path = ""] = target.split("?", 1);
+    if (path !== this.#options.path) {
+      this.#options.onUnknownPath?.(path, connection.peer);
+      return 404;
+    }
     const origin = header.get("origin");
     // A program that is no browser has none, and could say what it likes: the token is what lets it in.
     if (origin !== null && !this.#allowed(origin, `${scheme}://${authority}`)) return 403;

@@ -29,15 +29,17 @@ export interface WebTransportSession {
 
 export interface SessionOptions {
   readonly serve: (exchange: HttpExchange) => void;
-  /** Judges the header of the first message. Fails with a ConnectError, which the page is told. */
-  readonly admit: (header: Headers) => Promise<void>;
-  readonly onSession?: (session: WebTransportSession) => void;
-  /** A session is refused: with which code, and to whom (address and port). */
-  readonly onRefused?: (code: Code, peer: string) => void;
+  /**
+   * Checks the header of the first message. Fails with a ConnectError, which the page is told. Resolves with what is to
+   * be called once the session is open.
+   */
+  readonly admit: (header: Headers) => Promise<(session: WebTransportSession) => void>;
   /** A datagram has passed. */
   readonly onUsed: () => void;
   /** The page has given up a stream before it was a call. */
   readonly onAbandoned: () => void;
+  /** A session is refused: with which code, and to whom (address and port). */
+  readonly onRefused?: (code: Code, peer: string) => void;
   /** Bytes of one head. */
   readonly maxHeaderBytes: number;
   /** How long heads, and the first message, may take, in milliseconds. */
@@ -187,11 +189,11 @@ export class Session implements WebTransportSession {
     this.#header = head.header;
     clearTimeout(this.#timer);
     this.#options.admit(head.header).then(
-      () => {
+      (onOpen) => {
         if (this.#state !== "admitting") return;
         this.#state = "open";
         this.#answer(stream, 200);
-        this.#options.onSession?.(this);
+        onOpen(this);
         for (const begin of this.#early.splice(0)) begin();
         this.#closeIfDone();
       },

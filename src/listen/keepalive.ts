@@ -64,7 +64,11 @@ function pingRegularly(progress: PeerProgress, options: KeepaliveOptions, onDead
   const ping = guarded(fail, () => {
     if (deadline !== undefined) return;
     const late = progress.ping(answered);
-    if (late === undefined) return;
+    if (late === undefined) {
+      // The session is destroyed, and its socket is still there: over TLS Node may wait for a write that never ends.
+      onDead();
+      return;
+    }
     // An answer waits behind what the peer is sending.
     const moved = progress.watch();
     let left = looks + Math.ceil(late / period);

@@ -7,6 +7,8 @@ export interface Metrics {
   observe(record: CallRecord): void;
   /** Counts an error that was caught where nobody expected one. */
   unexpectedError(): void;
+  /** Counts a request to a path that is none of a method. The path is no label: it is the peer's to choose. */
+  countUnknownPath(): void;
 }
 
 /** Seconds. Unary calls take milliseconds, streams up to a day. */
@@ -47,6 +49,11 @@ export function createMetrics(gauges: { activeCalls: () => number; connections: 
     help: "Errors that nobody expected: each is in the log with its stack, and is a bug in the server or in a handler",
     registers,
   });
+  const unknownPaths = new Counter({
+    name: "sluice_unknown_path_requests_total",
+    help: "Requests to paths that are none of a method or stream",
+    registers,
+  });
   new Gauge({
     name: "sluice_calls_active",
     help: "Calls in flight",
@@ -76,6 +83,9 @@ export function createMetrics(gauges: { activeCalls: () => number; connections: 
     },
     unexpectedError() {
       unexpectedErrors.inc();
+    },
+    countUnknownPath() {
+      unknownPaths.inc();
     },
   };
 }

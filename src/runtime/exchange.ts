@@ -19,6 +19,11 @@ export interface HttpExchange {
   /** Absolute. */
   readonly url: string;
   readonly path: string;
+  /**
+   * The host that the request is for, perhaps with a port, as the peer wrote it: `:authority`, the host of a target in
+   * absolute form, or else `Host`. Undefined if the request names none.
+   */
+  readonly authority: string | undefined;
   /** "1.0", "1.1", "2.0", "3.0" or "webtransport". */
   readonly httpVersion: string;
   /** Without HTTP/2's pseudo-headers. */

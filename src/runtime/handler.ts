@@ -76,6 +76,8 @@ export interface RuntimeOptions {
   readonly onCallEnd?: (record: CallRecord) => void;
   /** Hears of the calls of each connection. */
   readonly connections?: ConnectionCalls;
+  /** Called for each request to a path that is none of a method or stream. */
+  readonly onUnknownPath?: (exchange: HttpExchange) => void;
   /** A streaming handler has set headers after they had left: without `holdHeaders` they leave at its first wait. */
   readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
   /** Called for failures that no call can carry. Default: `raise`. */
@@ -184,6 +186,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   function begun(exchange: HttpExchange): void {
     const route = routes.get(exchange.path) ?? streams.get(exchange.path);
     if (route === undefined) {
+      options.onUnknownPath?.(exchange);
       answerUnknownPath(exchange);
       return;
     }

@@ -4,7 +4,8 @@ import type { OnUnexpected } from "../async/guard.ts";
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
 import { writePieces } from "../wire/node-platform.ts";
 import type { BodyReceiver, HttpExchange } from "./exchange.ts";
-import { pathOf, peerOf, schemeOf, urlOf } from "./node-address.ts";
+import { pathOf, peerOf, schemeOf, targetOf, urlOf } from "./node-address.ts";
+import type { Target } from "./node-address.ts";
 
 /** How long a connection is still read after an answer that did not wait for the request, in milliseconds. */
 const lingerMs = 1000;
@@ -17,6 +18,7 @@ export class NodeHttp1Exchange implements HttpExchange {
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
   readonly #onUnexpected: OnUnexpected;
+  readonly #target: Target;
   #received = false;
   #drained: (() => void) | undefined;
 
@@ -24,6 +26,7 @@ export class NodeHttp1Exchange implements HttpExchange {
     this.#req = req;
     this.#res = res;
     this.#onUnexpected = onUnexpected;
+    this.#target = targetOf(req.url ?? "/");
     this.header = fromNodeHeaders(req.headers);
     this.connection = req.socket;
     // An error of the socket shows as "close" too; without a listener it would end the process.
@@ -36,12 +39,15 @@ export class NodeHttp1Exchange implements HttpExchange {
   }
 
   get path(): string {
-    return pathOf(this.#req.url ?? "/");
+    return pathOf(this.#target.path);
+  }
+
+  get authority(): string | undefined {
+    return this.#target.authority ?? this.#req.headers.host;
   }
 
   get url(): string {
-    const { headers, socket, url } = this.#req;
-    return urlOf(url ?? "/", schemeOf(socket), headers.host ?? "localhost");
+    return urlOf(this.#target.path, schemeOf(this.#req.socket), this.authority ?? "localhost");
   }
 
   get httpVersion(): string {

@@ -98,9 +98,12 @@ export class NodeHttp2Exchange implements HttpExchange {
     return pathOf(this.#headers[":path"] ?? "/");
   }
 
+  get authority(): string | undefined {
+    return this.#headers[":authority"] ?? this.#headers.host;
+  }
+
   get url(): string {
-    const { ":path": path = "/", ":authority": authority, host } = this.#headers;
-    return urlOf(path, this.#scheme, authority ?? host ?? "localhost");
+    return urlOf(this.#headers[":path"] ?? "/", this.#scheme, this.authority ?? "localhost");
   }
 
   get headSent(): boolean {

@@ -40,7 +40,11 @@ export function collectRoutes(
   const connectRouter = createConnectRouter(options);
   const enveloped = new Map<DescMethod, EnvelopedRoute>();
   const add = (spec: MethodImplSpec, { jsonOptions, ...own }: ConnectRouterOptions = {}): void => {
-    if (Object.keys(own).length > 0) return;
+    if (Object.keys(own).length > 0) {
+      // It may have been added before, without.
+      enveloped.delete(spec.method);
+      return;
+    }
     const limits = { readMaxBytes: options.readMaxBytes, writeMaxBytes };
     enveloped.set(spec.method, {
       spec,
@@ -52,12 +56,12 @@ export function collectRoutes(
   const router: ConnectRouter = {
     handlers: connectRouter.handlers,
     service(service: DescService, implementation, own) {
-      connectRouter.service(service, implementation, own);
+      connectRouter.service(service, implementation, besides(own, options));
       for (const spec of Object.values(createServiceImplSpec(service, implementation).methods)) add(spec, own);
       return router;
     },
     rpc(method, implementation, own) {
-      connectRouter.rpc(method, implementation, own);
+      connectRouter.rpc(method, implementation, besides(own, options));
       add(createMethodImplSpec(method, implementation), own);
       return router;
     },
@@ -68,4 +72,21 @@ export function collectRoutes(
     routes.set(handler.requestPath, { handler, enveloped: enveloped.get(handler.method) });
   }
   return routes;
+}
+
+/** Connect would take the interceptors and the gate of a service in place of those for all services. */
+function besides(
+  own: Partial<ConnectRouterOptions> | undefined,
+  { interceptors, requestGate }: Partial<ConnectRouterOptions>,
+): Partial<ConnectRouterOptions> | undefined {
+  if (own === undefined) return undefined;
+  const { requestGate: ownGate } = own;
+  return {
+    ...own,
+    interceptors: [...(interceptors ?? []), ...(own.interceptors ?? [])],
+    async requestGate(context) {
+      await requestGate?.(context);
+      await ownGate?.(context);
+    },
+  };
 }

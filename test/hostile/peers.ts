@@ -228,8 +228,8 @@ async function http3Peer(server: Server): Promise<Peer> {
     idleTimeoutMs: 60_000,
     keepaliveMs: 5000,
     headerBytes: 65_536,
-    answerTimeoutMs: 60_000,
     headerTimeoutMs: 10_000,
+    answerTimeoutMs: 60_000,
   });
   const id = engine.native.connect(["127.0.0.1"], server.http3Port ?? 0, "localhost");
   const send = (path: string, token: string, type: string, body?: string) => {
