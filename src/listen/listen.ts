@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { createServer as createHttp1Server } from "node:http";
 import type { IncomingMessage, Server as Http1Server, ServerResponse } from "node:http";
-import { createServer as createHttp2Server } from "node:http2";
+import { constants, createServer as createHttp2Server } from "node:http2";
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { createServer as createTcpServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
@@ -14,6 +14,7 @@ import { isOpen } from "../wire/node-http2-open.ts";
 import { Admission, connectionResets } from "./admission.ts";
 import { Connections } from "./connections.ts";
 import type { ConnectionOptions } from "./connections.ts";
+import { namesHost, settleHost } from "./host-header.ts";
 import { sniff } from "./sniff.ts";
 import type { TlsIdentity } from "./tls-files.ts";
 import { TurnedAway } from "./turned-away.ts";
@@ -130,10 +131,18 @@ interface HttpServers {
 function createHttpServers(handlers: Handlers, connections: Connections, options: ListenOptions): HttpServers {
   const { onUnexpected = raise } = options;
   const http1 = createHttp1Server(http1Options(options));
+  const refused = new WeakSet<Socket>();
   http1.on("request", (req: IncomingMessage, res: ServerResponse) => {
     endingSocket(options, req.socket, () => {
       connections.begin(req, res);
-      handlers.onRequest(req, res);
+      // Node has parsed what came behind a refused request, too: it may be what somebody else takes for its body.
+      if (refused.has(req.socket)) return;
+      if (settleHost(req)) {
+        handlers.onRequest(req, res);
+        return;
+      }
+      refused.add(req.socket);
+      refuseHost(res);
     });
   });
   answerClientErrors(http1, connections, options);
@@ -158,17 +167,27 @@ function createHttpServers(handlers: Handlers, connections: Connections, options
       stream.destroy();
     };
     guarded(fail, () => {
-      if (sizeOf(rawHeaders) <= options.maxHeaderBytes) handlers.onStream(stream, headers);
-      else refuseHeaders(stream);
+      if (sizeOf(rawHeaders) > options.maxHeaderBytes) refuse(stream, 431);
+      else if (!namesHost(rawHeaders)) refuse(stream, 400);
+      else handlers.onStream(stream, headers);
     })();
   });
   return { http1, http2 };
 }
 
 /** Node enforces the limit that it advertises only once the peer has acknowledged it. RFC 6585, section 5. */
-function refuseHeaders(stream: ServerHttp2Stream): void {
+function refuse(stream: ServerHttp2Stream, status: number): void {
   stream.on("error", () => undefined);
-  if (isOpen(stream)) stream.respond({ ":status": 431 }, { endStream: true });
+  if (!isOpen(stream)) return;
+  stream.respond({ ":status": status }, { endStream: true });
+  // Nobody reads its body: RFC 9113, section 8.1.
+  stream.close(constants.NGHTTP2_NO_ERROR);
+}
+
+/** Closes the connection: what follows may be part of the same attempt (RFC 9112, section 11.2). */
+function refuseHost(res: ServerResponse): void {
+  res.on("error", () => undefined);
+  res.writeHead(400, { connection: "close", "content-length": "0" }).end();
 }
 
 /** Tells the two kinds of connections apart by their first bytes. */
