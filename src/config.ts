@@ -208,9 +208,9 @@ export const serverOptions = {
   ),
   maxResetRate: count(
     "max-reset-rate",
-    1000,
+    500,
     [1, 1_000_000],
-    "Calls a second that the clients of one address may abandon: canceled, or cut off with their connection. Ten seconds' worth may come at once, and on one connection two. A connection without a call counts as one, with TLS or QUIC as five. Beyond it connections are closed, and new ones of the address are refused until it is below again.",
+    "Calls a second that the clients of one address may abandon: canceled, or cut off with their connection. Ten seconds' worth may come at once, and on one connection two. A connection without a call counts as one, with TLS or QUIC as five. Beyond it connections are closed, and new ones of the address are refused until it has waited for as long as what it has sent was too much.",
   ),
   maxStreamsPerConnection: count(
     "max-streams-per-connection",

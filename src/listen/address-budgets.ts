@@ -13,8 +13,8 @@ export interface AddressAccount {
   at: number;
 }
 
-/** Seconds of the rate that an address can save up, and so the time after which an idle account is full again. */
-export const burstSeconds = 10;
+/** Seconds of the rate that an address can save up, or owe. */
+const burstSeconds = 10;
 
 /** Accounts without a connection that are kept, at most; the oldest is forgotten first. */
 const maxResting = 10_000;
@@ -70,12 +70,16 @@ export class AddressBudgets {
     return true;
   }
 
-  /** Takes units from an address, or as many as there are, also if it has no connection any more. */
-  spend(address: string, units: number, now: number): void {
+  /**
+   * Takes units from an address, also if it has no connection any more, and returns what is left. That may be less than
+   * nothing: what a peer has sent at once is served at once, and paid for later, with ten seconds' worth at most.
+   */
+  spend(address: string, units: number, now: number): number {
     const account = this.get(address) ?? this.#create(address, now);
     this.#refill(account, now);
-    account.units = Math.max(0, account.units - units);
+    account.units = Math.max(-this.#burst, account.units - units);
     if (account.connections === 0) this.#rest(account);
+    return account.units;
   }
 
   /** Gives units back. */
@@ -86,7 +90,8 @@ export class AddressBudgets {
   /** Forgets accounts that are full again. */
   sweep(now: number): void {
     for (const [address, { at }] of this.#resting) {
-      if (now - at < burstSeconds * 1000) return;
+      // From the deepest debt.
+      if (now - at < 2 * burstSeconds * 1000) return;
       this.#resting.delete(address);
     }
   }

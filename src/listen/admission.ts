@@ -96,6 +96,7 @@ export class Admission {
       calls: 0,
       called: false,
       left: false,
+      forgiven: false,
       list: undefined,
       before: undefined,
       after: undefined,
@@ -121,17 +122,17 @@ export class Admission {
     const place = carrier === undefined ? undefined : this.#places.get(carrier);
     if (place === undefined) return;
     place.calls--;
-    if (place.left) return;
-    if (admitted) this.#called(place);
-    if (place.calls === 0) this.#rest(place);
-    if (abandoned) this.abandoned(carrier);
+    if (!place.left) {
+      if (admitted) this.#called(place);
+      if (place.calls === 0) this.#rest(place);
+    }
+    if (abandoned) this.#abandon(place);
   }
 
   /** The peer has begun something, and given it up. */
-  abandoned(carrier: object | undefined): void {
-    const place = carrier === undefined ? undefined : this.#places.get(carrier);
-    if (place === undefined || place.left) return;
-    if (!this.#budgets.charge(place.account, 1, performance.now())) this.expel(place, "reset_flood");
+  abandoned(carrier: object): void {
+    const place = this.#places.get(carrier);
+    if (place !== undefined) this.#abandon(place);
   }
 
   /** Something other than a call has come from a peer that was admitted. */
@@ -145,9 +146,12 @@ export class Admission {
   /** Closes a connection at once, and counts it. */
   expel(place: Place, reason: ClosureReason): void {
     if (place.left) return;
+    const flood = reason === "reset_flood";
+    // What a flood has in flight still counts; otherwise the peer has not given it up.
+    place.forgiven = !flood;
     this.leave(place);
     this.refusals.close(reason, place.account.address);
-    place.occupant.close(reason === "reset_flood");
+    place.occupant.close(flood);
   }
 
   /** The peer has broken the rules of its protocol, which has ended the connection or is about to. */
@@ -198,6 +202,12 @@ export class Admission {
     return newcomer.since <= idle.since ? newcomer : idle;
   }
 
+  #abandon(place: Place): void {
+    if (place.forgiven) return;
+    const left = this.#budgets.spend(place.account.address, 1, performance.now());
+    if (left < 0) this.expel(place, "reset_flood");
+  }
+
   #called(place: Place): void {
     if (place.called) return;
     place.called = true;
@@ -217,6 +227,7 @@ export class Admission {
 
   #dismiss(place: Place, reason: ClosureReason): void {
     const { occupant, account } = place;
+    place.forgiven = true;
     this.leave(place);
     this.refusals.close(reason, account.address);
     if (this.#dismissed >= Math.max(10, this.#options.maxConnections / 10)) {

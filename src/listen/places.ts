@@ -22,6 +22,8 @@ export interface Place {
   called: boolean;
   /** It is given up, though its connection may still be closing. */
   left: boolean;
+  /** The server has given it up for a reason of its own: what ends with it is not the peer's doing. */
+  forgiven: boolean;
   list: PlaceList | undefined;
   before: Place | undefined;
   after: Place | undefined;

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import type { Server } from "../../src/compose.ts";
 import { until, within } from "../support/deadline.ts";
 import { tlsFiles } from "../support/http3.ts";
-import { enter, useCrowd } from "./peers.ts";
+import { dial, enter, useCrowd } from "./peers.ts";
 import type { Door, Peer } from "./peers.ts";
 
 const refusedByRate = 'sluice_connections_refused_total{reason="address_rate"}';
@@ -71,7 +71,7 @@ for (const door of ["http2", "http2s", "http3"] as const) {
         expect(await within(10_000, "an answer after them", peer.call())).toBe(200);
       };
       await storm(500);
-      for (let i = 0; i < 5; i++) await storm(100);
+      for (let i = 0; i < 4; i++) await storm(100);
       expect(peer.isClosed).toBe(false);
       expect(await metric('sluice_connections_closed_total{reason="reset_flood"}')).toBe(0);
       const other = await enter(door, server);
@@ -144,4 +144,43 @@ describe("connections without a call", () => {
     }
     expect(await metric(refusedByRate)).toBe(0);
   });
+});
+
+describe("frames of HTTP/2 that cost an answer or nothing", () => {
+  const frame = (type: number, payload: Uint8Array, stream = 0): Buffer => {
+    const head = Buffer.alloc(9);
+    head.writeUIntBE(payload.byteLength, 0, 3);
+    head.writeUInt8(type, 3);
+    head.writeUInt32BE(stream, 5);
+    return Buffer.concat([head, payload]);
+  };
+  for (const [what, flood, answered] of [
+    ["PING", frame(6, Buffer.alloc(8)), true],
+    ["SETTINGS", frame(4, new Uint8Array()), true],
+    ["PRIORITY", frame(2, Buffer.from([0, 0, 0, 1, 16]), 3), false],
+    ["GOAWAY", frame(7, Buffer.alloc(8)), false],
+  ] as const) {
+    it(`${what}, without end and without reading, does not keep others waiting`, async () => {
+      const { server, enter: come } = await useCrowd("http2");
+      const healthy = await come("127.0.0.2");
+      const socket = await dial(server.url);
+      socket.pause();
+      socket.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+      socket.write(frame(4, new Uint8Array()));
+      const many = Buffer.concat(Array.from({ length: 2000 }, () => flood));
+      let writable = true;
+      // Until the answers fill the network's buffers, and the server has had enough; others it only has to read.
+      for (let i = 0; i < (answered ? 2000 : 100) && !socket.destroyed; i++) {
+        if (!writable) await Promise.race([closing(socket), new Promise((resolve) => socket.once("drain", resolve))]);
+        writable = socket.write(many);
+        if (i % 20 === 0) expect(await within(10_000, "a healthy client's answer", healthy.call())).toBe(200);
+      }
+      if (answered) {
+        socket.resume();
+        await until(10_000, "the end of the flood's connection", () => socket.destroyed);
+      }
+      socket.destroy();
+      expect(await within(10_000, "a healthy client's answer", healthy.call())).toBe(200);
+    });
+  }
 });
