@@ -21,7 +21,7 @@ import { createVerifier } from "./auth/verifier.ts";
 import { isLoopback, sampleToken, takesSampleToken } from "./config.ts";
 import type { Config } from "./config.ts";
 import { isDomainError, isPortInUse } from "./errors.ts";
-import { describeOpenMode } from "./file-modes.ts";
+import { describeOpenFiles } from "./file-modes.ts";
 import { createHostCheck } from "./hosts.ts";
 import type { Http3Listener } from "./http3/listener.ts";
 import type { WebTransportSession } from "./http3/webtransport-session.ts";
@@ -32,7 +32,7 @@ import type { Listener } from "./listen/listen.ts";
 import { Refusals } from "./listen/refusals.ts";
 import { readTlsFiles } from "./listen/tls-files.ts";
 import { addConnectionMetrics } from "./observe/connection-metrics.ts";
-import { createLogger, printable, redactHeaders } from "./observe/log.ts";
+import { createLogger, noteAtIntervals, printable, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
 import { addHttp3Metrics } from "./observe/http3-metrics.ts";
 import { createMetrics } from "./observe/metrics.ts";
@@ -138,7 +138,7 @@ async function startWith(
   const onWarning = (message: string): void => {
     log.warn(message);
   };
-  for (const message of openFiles(config)) onWarning(message);
+  for (const message of describeOpenFiles(config)) onWarning(message);
   const store = await openStore(config, onWarning);
   cleanups.push(() => store.close());
   const admitted = new AdmittedCalls();
@@ -484,22 +484,6 @@ function parseScopeOr(scope: string | undefined, path: string): Permission {
   return scope === undefined ? { kind: "rpc", name: path } : parseScope(scope);
 }
 
-/** Passes on what happens at most once a minute, with the number of times it has happened since without. */
-function noteAtIntervals(note: (what: string, others: number) => void): (what: string) => void {
-  let next = 0;
-  let others = 0;
-  return (what) => {
-    const now = performance.now();
-    if (now < next) {
-      others++;
-      return;
-    }
-    note(what, others);
-    next = now + 60_000;
-    others = 0;
-  };
-}
-
 function goingAway(): ConnectError {
   return new ConnectError("the server is shutting down: connect again, and resume", Code.Unavailable);
 }
@@ -516,16 +500,6 @@ async function before(ms: number, work: Promise<void>, cut?: AbortSignal): Promi
 function nameOf(values: ContextValues): string | undefined {
   const name = values.get(principalKey)?.name;
   return name === undefined ? undefined : printable(name);
-}
-
-/** What is said of files beside the data: a key that others can read, and what decides on rights that others can change. */
-function openFiles({ tlsKey, tokensFile, jwks }: Config): string[] {
-  const found = [
-    tlsKey === undefined ? undefined : describeOpenMode(tlsKey, 0o600),
-    // Hashes and public keys may be read.
-    ...[tokensFile, jwks].map((path) => (path === undefined ? undefined : describeOpenMode(path, 0o644))),
-  ];
-  return found.filter((message) => message !== undefined);
 }
 
 async function openStore(config: Config, onWarning: (message: string) => void): Promise<Store> {

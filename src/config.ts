@@ -454,7 +454,11 @@ function checkOrigin(origin: string): void {
   // Schemes that the URL standard does not know, such as those of extensions, have an origin that it calls opaque.
   const right =
     url === null || url.host === "" ? undefined : url.origin === "null" ? `${url.protocol}//${url.host}` : url.origin;
-  if (right === origin) return;
+  // A star is a character as others in a URL; here it would look like a pattern.
+  if (right === origin && !origin.includes("*")) return;
+  if (origin.includes("*")) {
+    throw invalid(`--cors-origins has "${origin}", but takes no patterns: list each origin, or "*" alone for any`);
+  }
   const advice = right === undefined ? `${example}, with its scheme` : `"${right}", as browsers send it`;
   throw invalid(`--cors-origins has "${origin}", which is no origin: give ${advice}`);
 }

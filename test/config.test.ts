@@ -70,7 +70,7 @@ describe("server options", () => {
     [{ corsOrigins: "chrome-extension://abc/" }, /give "chrome-extension:\/\/abc"/],
     [{ corsOrigins: "a.example" }, /"a.example", which is no origin: give an origin such as .*, with its scheme/],
     [{ corsOrigins: "localhost:3000" }, /give an origin such as https:\/\/app.example.com, with its scheme/],
-    [{ corsOrigins: "https://*.example" }, /which is no origin/],
+    [{ corsOrigins: "https://*.example" }, /takes no patterns: list each origin/],
     [{ allowedHosts: "https://a.example" }, /--allowed-hosts must be hosts without scheme and port, .* not "https/],
     [{ allowedHosts: "a.example:8080" }, /not "a.example:8080"/],
     [{ allowedHosts: "[::1]:80" }, /not "\[::1\]:80"/],

@@ -76,3 +76,19 @@ export function printable(text: string): string {
   const short = text.length <= maxShown ? text : `${text.slice(0, maxShown)}... (${text.length} characters)`;
   return short.replace(/[^\x20-\x7e\xa0-\xff]/g, "?");
 }
+
+/** Passes on what happens at most once a minute, with the number of times it has happened since without. */
+export function noteAtIntervals(note: (what: string, others: number) => void): (what: string) => void {
+  let next = 0;
+  let others = 0;
+  return (what) => {
+    const now = performance.now();
+    if (now < next) {
+      others++;
+      return;
+    }
+    note(what, others);
+    next = now + 60_000;
+    others = 0;
+  };
+}
