@@ -414,10 +414,18 @@ async function startWith(
           allowsHost: isLoopback(config.adminHost) ? allowsHost : undefined,
           metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
         });
+  const sweeps = new AbortController();
+  let sweeping: Promise<void> | undefined;
   const sweeper = setInterval(() => {
-    store.sweep(Date.now()).catch((error: unknown) => {
-      log.error({ err: error }, "retention could not be applied");
-    });
+    // One that takes longer than the interval goes on alone.
+    sweeping ??= store
+      .sweep(Date.now(), sweeps.signal)
+      .catch((error: unknown) => {
+        if (!sweeps.signal.aborted) log.error({ err: error }, "retention could not be applied");
+      })
+      .finally(() => {
+        sweeping = undefined;
+      });
   }, config.sweepInterval);
   sweeper.unref();
 
@@ -433,6 +441,8 @@ async function startWith(
     runtime.end(goingAway());
     await before(farewellMs, runtime.idle());
     clearInterval(sweeper);
+    sweeps.abort();
+    await sweeping;
     await Promise.all([listener.close(), http3?.close()]);
     await admin?.close();
     verifier.close();

@@ -149,8 +149,11 @@ function complete(
   return {
     [Symbol.asyncIterator]() {
       const it = messages[Symbol.asyncIterator]();
-      const toMessages = (result: IteratorResult<MessageInitShape<DescMessage>>): IteratorResult<unknown> =>
-        result.done === true ? result : { done: false, value: toMessage(desc, result.value) };
+      const toMessages = (result: IteratorResult<MessageInitShape<DescMessage>>): IteratorResult<unknown> => {
+        if (result.done === true) return result;
+        const value = toMessage(desc, result.value);
+        return value === result.value ? result : { done: false, value };
+      };
       let started = false;
       return {
         next() {

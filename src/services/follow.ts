@@ -107,7 +107,8 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined, undefined
     const batch = this.#batches[this.#taken];
     if (batch === undefined) return undefined;
     this.#taken++;
-    const { size, message } = this.#wording.batch(batch);
+    // Who replays what is stored reads it alone.
+    const { size, message } = this.#watch === undefined ? this.#wording.batch(batch) : this.#wording.sharedBatch(batch);
     // `max_bytes` ends before it would be exceeded, except that the first record always comes.
     if (size > this.#bytes && this.#seq > this.#fromSeq) return this.#end();
     this.#seq = batch.firstSeq + batch.records.length;

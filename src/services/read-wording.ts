@@ -13,24 +13,23 @@ export type ReadEvent =
 
 /** A batch as a message. */
 export interface BatchMessage<T> {
-  readonly batch: StoredBatch;
   /** Of its records, in bytes. */
   readonly size: number;
   readonly message: T;
 }
 
-/** Messages that are kept, and how large the records of one of them may be, in bytes. */
-const maxKept = 16;
-const maxKeptBytes = 64 * 1024;
+/** Messages that are kept, and the size of their records together, in bytes. */
+const maxKept = 1024;
+const maxKeptBytes = 1024 * 1024;
 
 /**
  * What a read tells, as the messages of an RPC. Many readers at one tail get the
- * same: each message is made once, as long as it is one of the newest.
+ * same: each of the newest messages is made once.
  */
 export class ReadWording<T> {
   readonly #toMessage: (event: ReadEvent) => T;
-  readonly #kept: BatchMessage<T>[] = [];
-  #oldest = 0;
+  readonly #kept = new Map<StoredBatch, BatchMessage<T>>();
+  #keptBytes = 0;
   #caughtUp: { readonly tail: number; readonly message: T } | undefined;
 
   constructor(toMessage: (event: ReadEvent) => T) {
@@ -38,12 +37,21 @@ export class ReadWording<T> {
   }
 
   batch(batch: StoredBatch): BatchMessage<T> {
-    for (const kept of this.#kept) if (kept.batch === batch) return kept;
     const size = sizeOf(batch.records);
-    const made = { batch, size, message: this.#toMessage({ case: "batch", value: fromBatch(batch) }) };
-    if (size <= maxKeptBytes) {
-      this.#kept[this.#oldest] = made;
-      this.#oldest = (this.#oldest + 1) % maxKept;
+    return { size, message: this.#toMessage({ case: "batch", value: fromBatch(batch) }) };
+  }
+
+  /** The same for a batch that other readers are likely to ask for. */
+  sharedBatch(batch: StoredBatch): BatchMessage<T> {
+    const kept = this.#kept.get(batch);
+    if (kept !== undefined) return kept;
+    const made = this.batch(batch);
+    this.#kept.set(batch, made);
+    this.#keptBytes += made.size;
+    for (const [oldest, { size }] of this.#kept) {
+      if (this.#kept.size <= maxKept && this.#keptBytes <= maxKeptBytes) break;
+      this.#kept.delete(oldest);
+      this.#keptBytes -= size;
     }
     return made;
   }

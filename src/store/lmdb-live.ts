@@ -1,12 +1,18 @@
 import type { StreamRow } from "./lmdb-env.ts";
+import { firstIndex } from "./name-order.ts";
 import { recordsSize } from "./store.ts";
 import type { StoredBatch } from "./store.ts";
 import { Watchers } from "./watchers.ts";
 
 /** Bytes of records that are kept for the readers at the tails of all streams, at most. */
 const maxBytes = 16 * 1024 * 1024;
-/** Batches of one stream that are kept: a reader that is further behind is not at the tail. */
-const maxBatches = 64;
+/**
+ * Batches of one stream that are kept: a reader that is further behind is not at the tail. Enough that readers who fall
+ * behind, because there are many of them, do not cost more for it.
+ */
+const maxBatches = 1024;
+/** Batches that one read gets, at most. */
+const batchesPerRead = 64;
 /** What a batch costs besides its records, about, in bytes. */
 const batchOverhead = 256;
 
@@ -50,15 +56,13 @@ export class LiveStreams {
     return live === undefined ? this.#load(name) : live.row;
   }
 
-  /** The batches of the stream from the one that holds `seq` on; undefined if they are not in memory. */
+  /** Some batches of the stream from the one that holds `seq` on; undefined if they are not in memory. */
   batchesFrom({ id, info }: StreamRow, seq: number): readonly StoredBatch[] | undefined {
     const live = this.#streams.get(info.name);
     if (live?.row?.id !== id) return undefined;
     const { batches } = live;
-    let at = batches.length;
-    // Readers at the tail want the last one or two.
-    while (at > 0 && (batches[at - 1] as StoredBatch).firstSeq > seq) at--;
-    return at === 0 ? undefined : batches.slice(at - 1);
+    const next = firstIndex(batches, ({ firstSeq }) => firstSeq > seq);
+    return next === 0 ? undefined : batches.slice(next - 1, next - 1 + batchesPerRead);
   }
 
   /** The row is durable now; undefined: the stream is gone. `batch` gives what was appended to it. */

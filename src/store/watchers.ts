@@ -49,18 +49,25 @@ export class Watchers {
   }
 
   #call(watched: Watched, listeners: readonly (() => void)[], from: number): void {
-    const to = from + listenersPerTurn;
-    for (const listener of listeners.slice(from, to)) if (watched.listeners.has(listener)) listener();
-    if (to < listeners.length) {
-      setImmediate(() => {
-        this.#call(watched, listeners, to);
-      });
-    } else if (watched.changed) {
-      setImmediate(() => {
-        this.#begin(watched);
-      });
-    } else {
-      watched.calling = false;
-    }
+    const to = Math.min(from + listenersPerTurn, listeners.length);
+    const call = (at: number): void => {
+      const listener = listeners[at];
+      if (listener !== undefined && watched.listeners.has(listener)) listener();
+      if (at + 1 < to) return;
+      if (to < listeners.length) {
+        setImmediate(() => {
+          this.#call(watched, listeners, to);
+        });
+      } else if (watched.changed) {
+        setImmediate(() => {
+          this.#begin(watched);
+        });
+      } else {
+        watched.calling = false;
+      }
+    };
+    // Each alone, with the promises that follow from it: what a reader writes then lies side by side and leaves as one.
+    for (let at = from + 1; at < to; at++) setImmediate(call, at);
+    call(from);
   }
 }

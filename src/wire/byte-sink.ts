@@ -97,11 +97,14 @@ export class ByteSink {
   }
 }
 
+/** For all that have no piece; nothing is added to it. */
+const none: never[] = [];
+
 /** The items that one stream has put into a sink, in as few pieces as they lie in. */
 export class Pieces {
   readonly #sink: ByteSink;
-  #closed: Uint8Array[] = [];
-  #chunks: Chunk[] = [];
+  #closed: Uint8Array[] = none;
+  #chunks: Chunk[] = none;
   /** The piece that may still grow: where it lies. */
   #bytes: Uint8Array | undefined;
   #begin = 0;
@@ -122,7 +125,10 @@ export class Pieces {
     this.#byteLength += pos - begin;
     if (bytes !== this.#bytes || begin !== this.#end) {
       this.#close();
-      this.#chunks.push(this.#sink.use());
+      const chunk = this.#sink.use();
+      // Most writes are one piece, and `push` makes room for 17: with many streams that is most of what a write leaves.
+      if (this.#chunks.length === 0) this.#chunks = [chunk];
+      else this.#chunks.push(chunk);
       this.#bytes = bytes;
       this.#begin = begin;
     }
@@ -132,7 +138,7 @@ export class Pieces {
   /** Adds bytes as they are. */
   add(bytes: Uint8Array): void {
     this.#close();
-    this.#closed.push(bytes);
+    this.#append(bytes);
     this.#byteLength += bytes.byteLength;
   }
 
@@ -143,11 +149,14 @@ export class Pieces {
     const chunks = this.#chunks;
     let pieces = this.#closed;
     const length = this.#byteLength;
-    this.#closed = [];
-    this.#chunks = [];
+    this.#closed = none;
+    this.#chunks = none;
     this.#byteLength = 0;
+    let released = false;
     const release = (): void => {
-      for (const chunk of chunks.splice(0)) sink.release(chunk);
+      if (released) return;
+      released = true;
+      for (const chunk of chunks) sink.release(chunk);
     };
     if (pieces.length > maxPieces) {
       pieces = [join(pieces, length)];
@@ -158,8 +167,13 @@ export class Pieces {
 
   #close(): void {
     if (this.#bytes === undefined) return;
-    this.#closed.push(this.#bytes.subarray(this.#begin, this.#end));
+    this.#append(this.#bytes.subarray(this.#begin, this.#end));
     this.#bytes = undefined;
+  }
+
+  #append(piece: Uint8Array): void {
+    if (this.#closed.length === 0) this.#closed = [piece];
+    else this.#closed.push(piece);
   }
 }
 
