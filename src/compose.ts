@@ -29,7 +29,7 @@ import { addHttp3Metrics } from "./observe/http3-metrics.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
-import { createRuntime } from "./runtime/handler.ts";
+import { createRuntime, messageElements } from "./runtime/handler.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
 import type { StreamRouter } from "./runtime/stream-routes.ts";
 import { createDataService } from "./services/data.ts";
@@ -160,6 +160,7 @@ async function startWith(
 
   const runtime = createRuntime({
     ...config,
+    maxMessageElements: Math.max(messageElements(config.maxMessageBytes), config.maxBatchRecords * 16),
     routes(router) {
       router.service(GreetService, createGreetService());
       router.service(DataService, createDataService({ store, limits: config, drainSignal: draining.signal }));
@@ -217,6 +218,7 @@ async function startWith(
   const metrics = createMetrics({
     activeCalls: () => runtime.activeCalls,
     connections: () => listener.connections + (http3?.connections ?? 0),
+    memory: runtime.memory,
   });
   const serve = withCors(runtime.serve, {
     origins: config.corsOrigins,

@@ -17,6 +17,7 @@ const bodilessStatuses = new Set([204, 205, 304]);
 export class NodeHttp2Exchange implements HttpExchange {
   readonly httpVersion = "2.0";
   readonly fullDuplex = true;
+  readonly copiesWrites = false;
   readonly connection: object | undefined;
   readonly peer: string;
   readonly #stream: ServerHttp2Stream;
