@@ -28,15 +28,18 @@ export function compileJsonWeight(desc: DescMessage, maxElements: number): Weigh
   // Where any JSON is allowed, each value of it is a message.
   const value = messages.get("google.protobuf.Value") ?? 0;
   return (payload) => {
-    // The bytes, and the text, which has one or two bytes for each.
-    let weight = payload.byteLength * 3;
+    let weight = 0;
     let elements = 0;
     let depth = 0;
     for (let at = 0; at < payload.byteLength; at++) {
       switch (payload[at]) {
-        case quote:
+        case quote: {
+          const begin = at;
           at = endOfString(payload, at);
+          // A string has one or two bytes for each of UTF-8's.
+          weight += 2 * (at - begin);
           break;
+        }
         case 0x7b: // {
           weight += object;
           elements++;

@@ -3,8 +3,8 @@ import type { DescField, DescMessage } from "@bufbuild/protobuf";
 import { countBounded, tooDeep } from "./weight-limits.ts";
 
 /**
- * Estimates the memory that a message takes once it is decoded, in bytes, its
- * payload included. Throws RESOURCE_EXHAUSTED for a message of too many
+ * Estimates the memory that a message takes once it is decoded, in bytes, with
+ * its payload if the message has views of it. Throws RESOURCE_EXHAUSTED for a message of too many
  * elements, and INVALID_ARGUMENT for one that is nested too deeply, before
  * anything is allocated for them.
  */
@@ -37,6 +37,8 @@ interface Field {
   readonly bytes: number;
   /** Text is copied, into one or two bytes for each of UTF-8's. */
   readonly text: boolean;
+  /** A view of the payload, which is then kept with the message. */
+  readonly view: boolean;
   readonly message: Shape | undefined;
   /** Of an element of a packed list: 0 is a varint's, undefined if the field cannot be packed. */
   readonly width: number | undefined;
@@ -91,7 +93,7 @@ function fieldOf(field: DescField, known: Map<DescMessage, Shape>): Field {
     const entry: Shape = { bytes: 0, fields: [] };
     entry.fields[1] = key;
     entry.fields[2] = value;
-    return { bytes: cost.entry, text: false, message: entry, width: undefined, share: 1 };
+    return { bytes: cost.entry, text: false, view: false, message: entry, width: undefined, share: 1 };
   }
   const list = field.fieldKind === "list";
   if (field.message !== undefined) return messageOf(field.message, known, list ? cost.element : 0);
@@ -99,7 +101,7 @@ function fieldOf(field: DescField, known: Map<DescMessage, Shape>): Field {
 }
 
 function messageOf(desc: DescMessage, known: Map<DescMessage, Shape>, bytes: number): Field {
-  return { bytes, text: false, message: shapeOf(desc, known), width: undefined, share: 1 };
+  return { bytes, text: false, view: false, message: shapeOf(desc, known), width: undefined, share: 1 };
 }
 
 /** Undefined is an enum, which is a number. */
@@ -107,24 +109,24 @@ function scalarOf(type: ScalarType | undefined, list: boolean): Field {
   const element = list ? cost.element : 0;
   switch (type) {
     case ScalarType.STRING:
-      return { bytes: element + cost.string, text: true, message: undefined, width: undefined, share: 1 };
+      return { bytes: element + cost.string, text: true, view: false, message: undefined, width: undefined, share: 1 };
     case ScalarType.BYTES:
-      return { bytes: element + cost.bytes, text: false, message: undefined, width: undefined, share: 1 };
+      return { bytes: element + cost.bytes, text: false, view: true, message: undefined, width: undefined, share: 1 };
     case ScalarType.INT64:
     case ScalarType.UINT64:
     case ScalarType.SINT64:
-      return { bytes: element + cost.bigint, text: false, message: undefined, width: 0, share: 1 };
+      return { bytes: element + cost.bigint, text: false, view: false, message: undefined, width: 0, share: 1 };
     case ScalarType.FIXED64:
     case ScalarType.SFIXED64:
-      return { bytes: element + cost.bigint, text: false, message: undefined, width: 8, share: 1 };
+      return { bytes: element + cost.bigint, text: false, view: false, message: undefined, width: 8, share: 1 };
     case ScalarType.DOUBLE:
-      return { bytes: element, text: false, message: undefined, width: 8, share: 8 };
+      return { bytes: element, text: false, view: false, message: undefined, width: 8, share: 8 };
     case ScalarType.FLOAT:
     case ScalarType.FIXED32:
     case ScalarType.SFIXED32:
-      return { bytes: element, text: false, message: undefined, width: 4, share: 8 };
+      return { bytes: element, text: false, view: false, message: undefined, width: 4, share: 8 };
     default:
-      return { bytes: element, text: false, message: undefined, width: 0, share: 8 };
+      return { bytes: element, text: false, view: false, message: undefined, width: 0, share: 8 };
   }
 }
 
@@ -137,6 +139,7 @@ class Scanner {
   #pos = 0;
   #elements = 0;
   #weight = 0;
+  #views = 0;
 
   constructor(maxElements: number) {
     this.#maxElements = maxElements;
@@ -146,11 +149,12 @@ class Scanner {
     this.#bytes = payload;
     this.#pos = 0;
     this.#elements = 0;
-    this.#weight = payload.byteLength + root.bytes;
+    this.#weight = root.bytes;
+    this.#views = 0;
     try {
       // What is malformed is found by whoever decodes it.
       this.#message(root, payload.byteLength, 1, -1);
-      return this.#weight;
+      return this.#views > 0 ? this.#weight + payload.byteLength : this.#weight;
     } finally {
       this.#bytes = nothing;
     }
@@ -199,7 +203,8 @@ class Scanner {
       this.#weight += field.message.bytes;
       return this.#message(field.message, end, depth + 1, -1);
     }
-    if (field?.text === true) this.#weight += 2 * length;
+    if (field?.view === true && length > 0) this.#views++;
+    else if (field?.text === true) this.#weight += 2 * length;
     else if (field?.width !== undefined) this.#packed(field, field.width, end);
     this.#pos = end;
     return true;

@@ -81,14 +81,14 @@ function expectClose(name: string, weight: number, taken: number): void {
 describe("the estimate of what a message takes", () => {
   it.each(binary)("covers %s", (name, desc, payload) => {
     const weight = compileWeight(desc, Infinity)(payload);
-    const taken = measure(() => [fromBinary(desc, payload, { readUnknownFields: false })]) + payload.byteLength;
+    const taken = measure(() => [fromBinary(desc, payload.slice(), { readUnknownFields: false })]);
     expectClose(name, weight, taken);
   });
 
   it.each(json)("covers %s in JSON", (name, desc, payload) => {
     const weight = compileJsonWeight(desc, Infinity)(new TextEncoder().encode(payload));
     // While the message is made, what JSON.parse has made is there too.
-    const taken = measure(() => [fromJsonString(desc, payload), JSON.parse(payload) as unknown]) + 2 * payload.length;
+    const taken = measure(() => [fromJsonString(desc, payload), JSON.parse(payload) as unknown]);
     expectClose(`${name} in JSON`, weight, taken);
   });
 });
