@@ -1,6 +1,7 @@
 import { constants } from "node:http2";
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
+import { PausedStream } from "../wire/node-http2-pause.ts";
 import { releaseStream } from "../wire/node-http2-release.ts";
 import { resetStream } from "../wire/node-http2-reset.ts";
 import { writePieces } from "../wire/node-platform.ts";
@@ -34,6 +35,7 @@ export class NodeHttp2Exchange implements HttpExchange {
   /** All of the response has been handed to HTTP/2. */
   #finished = false;
   #resetting = false;
+  #paused: PausedStream | undefined;
   #drained: (() => void) | undefined;
   #closeListeners: ((complete: boolean) => void)[] = [];
 
@@ -129,11 +131,14 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   pause(): void {
-    this.#stream.pause();
+    this.#paused ??= new PausedStream(this.#stream);
   }
 
   resume(): void {
-    this.#stream.resume();
+    const paused = this.#paused;
+    this.#paused = undefined;
+    if (paused === undefined) this.#stream.resume();
+    else paused.resume();
   }
 
   addHeader(name: string, value: string): void {
@@ -198,7 +203,7 @@ export class NodeHttp2Exchange implements HttpExchange {
     this.#split = false;
     // HTTP/2 has no word for it before the response is complete: until then what comes is dropped.
     this.#receiver = undefined;
-    this.#stream.resume();
+    this.resume();
     if (this.#finished) this.#refuseRest();
   }
 
