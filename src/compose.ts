@@ -37,6 +37,7 @@ import { createErrorInterceptor, toConnectError } from "./services/error-codes.t
 import { createGreetService, prepareGreeting } from "./services/greet.ts";
 import { HealthState, createHealthService } from "./services/health.ts";
 import { registerReflection } from "./services/reflection.ts";
+import { createRequestValidator } from "./services/request-validator.ts";
 import { openLmdbStore } from "./store/lmdb.ts";
 import { createMemoryStore } from "./store/memory.ts";
 import type { Store } from "./store/store.ts";
@@ -168,7 +169,11 @@ async function startWith(
       options.routes?.(router);
       registerReflection(router);
     },
-    interceptors: [createErrorInterceptor({ onUnexpected }), createAuthInterceptor(), createValidateInterceptor()],
+    interceptors: [
+      createErrorInterceptor({ onUnexpected }),
+      createAuthInterceptor(),
+      createValidateInterceptor({ validator: createRequestValidator() }),
+    ],
     requestGate,
     streams: ({ onStream }) => {
       options.streams?.({
