@@ -39,7 +39,7 @@ import { createMetrics } from "./observe/metrics.ts";
 import { createUnknownPathLog } from "./observe/unknown-paths.ts";
 import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
-import { createRuntime } from "./runtime/handler.ts";
+import { createRuntime, messageElements } from "./runtime/handler.ts";
 import { createHostGuard } from "./runtime/hosts.ts";
 import type { CallRecord } from "./runtime/handler.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
@@ -50,6 +50,7 @@ import { createErrorInterceptor, toConnectError } from "./services/error-codes.t
 import { createGreetService, prepareGreeting } from "./services/greet.ts";
 import { HealthState, createHealthService } from "./services/health.ts";
 import { registerReflection } from "./services/reflection.ts";
+import { createRequestValidator } from "./services/request-validator.ts";
 import { openLmdbStore } from "./store/lmdb.ts";
 import { createMemoryStore } from "./store/memory.ts";
 import type { Store } from "./store/store.ts";
@@ -146,6 +147,7 @@ async function startWith(
   const metrics = createMetrics({
     activeCalls: () => runtime.activeCalls,
     connections: () => admission.size,
+    memory: () => runtime.memory,
   });
   const onUnexpected = (error: unknown): void => {
     // A DomainError is a failure that is foreseen, such as a disk that does not answer.
@@ -244,6 +246,7 @@ async function startWith(
     onUnknownPath: ({ path, peer }) => {
       onUnknownPath(path, peer);
     },
+    maxMessageElements: Math.max(messageElements(config.maxMessageBytes), config.maxBatchRecords * 16),
     routes(router) {
       router.service(GreetService, createGreetService());
       scopes.setService(GreetService, "greet");
@@ -256,7 +259,7 @@ async function startWith(
     interceptors: [
       createErrorInterceptor({ onUnexpected }),
       ...(options.interceptors ?? []),
-      createValidateInterceptor(),
+      createValidateInterceptor({ validator: createRequestValidator() }),
     ],
     requestGate,
     streams: ({ onStream }) => {

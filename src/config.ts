@@ -60,12 +60,12 @@ function count<T extends number | undefined>(
 ): OptionSpec<number | T> {
   return { flag, env: envName(flag), type: { kind: "count", min, max }, default: byDefault, help };
 }
-function bytes(
+function bytes<T extends number | undefined>(
   flag: string,
-  byDefault: number,
+  byDefault: T,
   [min, max]: readonly [number, number],
   help: string,
-): OptionSpec<number> {
+): OptionSpec<number | T> {
   return { flag, env: envName(flag), type: { kind: "bytes", min, max }, default: byDefault, help };
 }
 function duration(
@@ -160,7 +160,19 @@ export const serverOptions = {
     "max-message-bytes",
     4 * MiB,
     [KiB, 1024 * MiB],
-    "Largest message that is read. A larger one fails with RESOURCE_EXHAUSTED.",
+    "Largest message that is read. A larger one fails with RESOURCE_EXHAUSTED, and so does one with more fields, map entries and repeated elements than one for each 32 bytes of this limit (10,000 at least, and 16 for each of --max-batch-records).",
+  ),
+  maxOpenMessageBytes: bytes(
+    "max-open-message-bytes",
+    64 * KiB,
+    [KiB, 1024 * MiB],
+    "Largest message that is read by --open-services, which anybody may call. It only lowers --max-message-bytes.",
+  ),
+  maxRequestMemory: bytes(
+    "max-request-memory",
+    undefined,
+    [16 * MiB, 2 ** 46],
+    "Memory that all calls together may hold: requests that are read, inflated or decoded, messages that handlers hold, and answers that clients do not read, at what they take in memory. A call that would exceed it fails with RESOURCE_EXHAUSTED and the advice to try again; a quarter is kept for calls that hold at most 64 KiB. Unset: half of the limit of JavaScript's heap (node's --max-old-space-size).",
   ),
   maxBatchRecords: count("max-batch-records", 1000, [1, 100_000], "Records in one batch."),
   maxBatchBytes: bytes("max-batch-bytes", MiB, [KiB, 512 * MiB], "Size of one batch: data and headers."),

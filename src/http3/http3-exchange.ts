@@ -11,6 +11,7 @@ export interface Http3Connection {
 /** A request over HTTP/3, as the runtime takes it. */
 export class Http3Exchange implements HttpExchange {
   readonly fullDuplex = true;
+  readonly copiesWrites = true;
   readonly httpVersion: string;
   readonly connection: Http3Connection;
   readonly #stream: ExchangeStream;

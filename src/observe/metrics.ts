@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 import type { CallRecord } from "../runtime/handler.ts";
+import type { MemoryBudget } from "../runtime/memory-budget.ts";
 
 /** What the server counts, for Prometheus. One registry a server, so that several can live in one process. */
 export interface Metrics {
@@ -15,7 +16,11 @@ export interface Metrics {
 const durationBuckets = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 300, 3600];
 
 /** `gauges` are read when the metrics are asked for. */
-export function createMetrics(gauges: { activeCalls: () => number; connections: () => number }): Metrics {
+export function createMetrics(gauges: {
+  activeCalls: () => number;
+  connections: () => number;
+  memory: () => MemoryBudget;
+}): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
@@ -68,6 +73,31 @@ export function createMetrics(gauges: { activeCalls: () => number; connections: 
     registers,
     collect() {
       this.set(gauges.connections());
+    },
+  });
+  new Gauge({
+    name: "sluice_request_memory_bytes",
+    help: "What calls hold of --max-request-memory",
+    registers,
+    collect() {
+      this.set(gauges.memory().bytes);
+    },
+  });
+  new Gauge({
+    name: "sluice_request_memory_limit_bytes",
+    help: "What --max-request-memory allows",
+    registers,
+    collect() {
+      this.set(gauges.memory().maxBytes);
+    },
+  });
+  new Counter({
+    name: "sluice_request_memory_refusals_total",
+    help: "Calls refused or ended because of --max-request-memory",
+    registers,
+    collect() {
+      this.reset();
+      this.inc(gauges.memory().refusals);
     },
   });
   return {

@@ -38,6 +38,8 @@ export interface HttpExchange {
   readonly closed: boolean;
   /** Whether a direction can go on, and end, without the other: not in HTTP/1.1. */
   readonly fullDuplex: boolean;
+  /** Whether `write` copies: then `sent` does not say that the peer has taken what was written, but `onDrain` does. */
+  readonly copiesWrites: boolean;
 
   /** Begins to read the body. Until then the peer's flow control window stays as it is. */
   receive(receiver: BodyReceiver): void;

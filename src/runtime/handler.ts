@@ -2,6 +2,7 @@ import { Code, ConnectError, createContextKey, createContextValues } from "@conn
 import type { ConnectRouter, ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import { getHeapStatistics } from "node:v8";
 import { Bag } from "../async/bag.ts";
 import type { Placed } from "../async/bag.ts";
 import { raise } from "../async/guard.ts";
@@ -16,6 +17,7 @@ import type { HttpExchange } from "./exchange.ts";
 import { allocateUncleared } from "../wire/node-platform.ts";
 import { internalUnlessKnown } from "./internal-error.ts";
 import { forRequests } from "./request-faults.ts";
+import { MemoryBudget, retryLater } from "./memory-budget.ts";
 import { collectRoutes } from "./routes.ts";
 import type { Route } from "./routes.ts";
 import { serveEnveloped } from "./enveloped-call.ts";
@@ -61,6 +63,19 @@ export interface RuntimeOptions {
   readonly toConnectError?: (error: unknown) => ConnectError;
   /** Bytes. A larger message fails with RESOURCE_EXHAUSTED. */
   readonly maxMessageBytes: number;
+  /** Services whose messages have a smaller limit. */
+  readonly openServices?: readonly string[];
+  /** Bytes of a message of theirs. Default: `maxMessageBytes`. */
+  readonly maxOpenMessageBytes?: number;
+  /**
+   * Fields, map entries and repeated elements of a message; one with more fails with RESOURCE_EXHAUSTED.
+   * Default: `messageElements` of `maxMessageBytes`.
+   */
+  readonly maxMessageElements?: number;
+  /** Bytes that all calls together may hold; see MemoryBudget. Default: half of the limit of JavaScript's heap. */
+  readonly maxRequestMemory?: number | undefined;
+  /** Bytes that a peer may send ahead on a stream that is not read, over HTTP/2 and HTTP/3. */
+  readonly streamWindow: number;
   /** Bytes. */
   readonly compressMinBytes: number;
   readonly compressStreams: boolean;
@@ -104,6 +119,8 @@ export interface Runtime {
   serve(this: void, exchange: HttpExchange): void;
   /** Calls that are not over. */
   readonly activeCalls: number;
+  /** What they hold. */
+  readonly memory: MemoryBudget;
   /** Ends every call with the reason; with `connection` (a socket, or an HTTP/2 session), the calls on it. */
   end(reason: ConnectError, connection?: object): void;
   /** Resolves when no call is active. */
@@ -117,6 +134,9 @@ interface Entry extends Placed {
 
 const activeCallKey = createContextKey<ActiveCall | undefined>(undefined, { description: "the runtime's call" });
 
+/** What an open call takes by itself, in bytes: its stream, headers, timers and promises. */
+const callBytes = 16 * 1024;
+
 const shapes = {
   unary: "unary",
   client_streaming: "client",
@@ -124,24 +144,33 @@ const shapes = {
   bidi_streaming: "bidi",
 } as const;
 
+/** The elements that a message may have by default: one for each 32 bytes of the largest message, 10,000 at least. */
+export function messageElements(maxMessageBytes: number): number {
+  return Math.max(10_000, Math.floor(maxMessageBytes / 32));
+}
+
 export function createRuntime(options: RuntimeOptions): Runtime {
   const active = new Bag<Entry>();
+  const memory = new MemoryBudget(options.maxRequestMemory ?? getHeapStatistics().heap_size_limit / 2);
   let waitingForIdle: (() => void)[] = [];
   const onUnexpected = options.onUnexpected ?? raise;
 
-  const requireRoom = (): void => {
+  const requireRoom = (call: ActiveCall | undefined): void => {
     if (active.size > options.maxCalls) {
-      throw new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted);
+      throw retryLater(
+        new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted),
+      );
     }
+    if (call?.memory.charge(callBytes) === false) throw memory.refuse();
   };
   const requestGate = async (context: HandlerContext): Promise<void> => {
+    const call = context.values.get(activeCallKey);
     try {
-      requireRoom();
+      requireRoom(call);
       await options.requestGate?.(context);
-      const call = context.values.get(activeCallKey);
       if (call !== undefined) call.admitted = true;
+      if (call?.afterGate !== undefined) await call.afterGate();
     } catch (error) {
-      const call = context.values.get(activeCallKey);
       if (call !== undefined) call.error ??= ConnectError.from(error);
       throw error;
     }
@@ -150,7 +179,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const routes = collectRoutes(options.routes, {
     acceptCompression,
     compressMinBytes: options.compressMinBytes,
-    readMaxBytes: options.maxMessageBytes,
+    maxMessageBytesOf: ({ typeName }) =>
+      options.openServices?.includes(typeName) === true
+        ? Math.min(options.maxMessageBytes, options.maxOpenMessageBytes ?? Infinity)
+        : options.maxMessageBytes,
+    maxMessageElements: options.maxMessageElements ?? messageElements(options.maxMessageBytes),
     interceptors: [observeUniversal, ...options.interceptors],
     requestGate,
   });
@@ -160,13 +193,14 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const streams = collectStreams(options.streams, routes);
   const streamOptions = {
     gate: async (route: StreamRoute, header: Headers, values: ContextValues): Promise<void> => {
-      requireRoom();
+      requireRoom(values.get(activeCallKey));
       await options.streamGate?.(route, header, values);
       const call = values.get(activeCallKey);
       if (call !== undefined) call.admitted = true;
     },
     toConnectError: options.toConnectError ?? internalUnlessKnown,
     streamBufferBytes: options.streamBufferBytes,
+    streamWindow: options.streamWindow,
   };
 
   function serve(exchange: HttpExchange): void {
@@ -209,17 +243,24 @@ export function createRuntime(options: RuntimeOptions): Runtime {
             idleMs: options.streamIdleTimeout,
           },
       reset,
+      memory,
     );
     contextValues.set(callKey, call);
     contextValues.set(activeCallKey, call);
     const entry: Entry = { call, exchange, place: -1 };
     active.add(entry);
     options.connections?.callBegan(exchange.connection);
+    let holders = 2;
+    /** Called when the exchange is over, and when the handler is done: until then either holds what is charged. */
+    const releaseMemory = (): void => {
+      if (--holders === 0) call.memory.close();
+    };
     let ended = false;
     const over = (complete: boolean, response: UniversalServerResponse | undefined): void => {
       if (ended) return;
       ended = true;
       call.close(complete ? undefined : new ConnectError("the client went away", Code.Canceled));
+      releaseMemory();
       active.delete(entry);
       options.connections?.callEnded(exchange.connection, {
         admitted: call.admitted,
@@ -244,7 +285,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         values: contextValues,
       });
     };
-    return { call, contextValues, over };
+    return { call, contextValues, over, releaseMemory };
   }
 
   /** Serves a stream, which is over once it has ended in both directions and its handler has returned, or it broke off. */
@@ -252,7 +293,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     const handled = Promise.withResolvers<undefined>();
     let denied: UniversalServerResponse | undefined;
     const about = { procedure: route.path, shape: "bidi", protocol: "raw" } as const;
-    const { call, contextValues, over } = begin(exchange, about, () => {
+    const { call, contextValues, over, releaseMemory } = begin(exchange, about, () => {
       exchange.reset();
       over(true, denied);
     });
@@ -265,35 +306,52 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     };
     await serveStream(route, exchange, call, contextValues, { ...streamOptions, onDenied });
     handled.resolve(undefined);
+    releaseMemory();
   }
 
-  async function answer({ handler, enveloped }: Route, exchange: HttpExchange): Promise<void> {
+  async function answer(route: Route, exchange: HttpExchange): Promise<void> {
+    const { handler } = route;
     const shape = shapes[handler.method.methodKind];
     const contentType = exchange.header.get("content-type");
     const procedure = `${handler.service.typeName}/${handler.method.name}`;
     const about = { procedure, shape, protocol: protocolOf(contentType) };
     let response: UniversalServerResponse | undefined = undefined;
-    const { call, contextValues, over } = begin(exchange, about, () => {
+    const { call, contextValues, over, releaseMemory } = begin(exchange, about, () => {
       exchange.reset();
     });
     exchange.onClose((complete) => {
       over(complete, response);
     });
     const framing = exchange.method === "POST" ? framingOf(contentType, shape) : undefined;
-    if (enveloped !== undefined && framing !== undefined) {
-      await serveEnveloped({ route: enveloped, ...framing, contextValues }, exchange, call, envelopeOptions);
-      return;
+    try {
+      if (route.enveloped !== undefined && framing !== undefined) {
+        const request = { route: route.enveloped, limits: route.requests, ...framing, contextValues };
+        await serveEnveloped(request, exchange, call, envelopeOptions);
+      } else {
+        response = await answerUniversal(route, exchange, call, contextValues);
+      }
+    } finally {
+      releaseMemory();
     }
-    if (shape !== "unary" && !options.compressStreams) {
+  }
+
+  function answerUniversal(
+    { handler, requests }: Route,
+    exchange: HttpExchange,
+    call: ActiveCall,
+    contextValues: ContextValues,
+  ): Promise<UniversalServerResponse> {
+    if (call.shape !== "unary" && !options.compressStreams) {
       // Without these the answer would be compressed as the request is.
       exchange.header.set("connect-accept-encoding", "identity");
       exchange.header.set("grpc-accept-encoding", "identity");
     }
-    response = await serveUniversal(handler, exchange, call, contextValues, acceptCompression);
+    return serveUniversal(handler, exchange, call, contextValues, { ...requests, acceptCompression });
   }
 
   return {
     serve,
+    memory,
     get activeCalls() {
       return active.size;
     },

@@ -13,6 +13,7 @@ const lingerMs = 1000;
 /** A request of node:http, as the runtime takes it. */
 export class NodeHttp1Exchange implements HttpExchange {
   readonly fullDuplex = false;
+  readonly copiesWrites = false;
   readonly header: Headers;
   readonly connection: object;
   readonly #req: IncomingMessage;

@@ -4,6 +4,7 @@ import { guarded } from "../async/guard.ts";
 import type { OnUnexpected } from "../async/guard.ts";
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
 import { isOpen } from "../wire/node-http2-open.ts";
+import { PausedStream } from "../wire/node-http2-pause.ts";
 import { releaseStream } from "../wire/node-http2-release.ts";
 import { resetStream } from "../wire/node-http2-reset.ts";
 import { writePieces } from "../wire/node-platform.ts";
@@ -20,6 +21,7 @@ const bodilessStatuses = new Set([204, 205, 304]);
 export class NodeHttp2Exchange implements HttpExchange {
   readonly httpVersion = "2.0";
   readonly fullDuplex = true;
+  readonly copiesWrites = false;
   readonly connection: object | undefined;
   readonly peer: string;
   readonly #stream: ServerHttp2Stream;
@@ -41,6 +43,7 @@ export class NodeHttp2Exchange implements HttpExchange {
   /** All of the response has been handed to HTTP/2. */
   #finished = false;
   #resetting = false;
+  #paused: PausedStream | undefined;
   #drained: (() => void) | undefined;
   #closeListeners: ((complete: boolean) => void)[] = [];
 
@@ -147,11 +150,14 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   pause(): void {
-    this.#stream.pause();
+    this.#paused ??= new PausedStream(this.#stream);
   }
 
   resume(): void {
-    this.#stream.resume();
+    const paused = this.#paused;
+    this.#paused = undefined;
+    if (paused === undefined) this.#stream.resume();
+    else paused.resume();
   }
 
   addHeader(name: string, value: string): void {
@@ -220,7 +226,7 @@ export class NodeHttp2Exchange implements HttpExchange {
     this.#split = false;
     // HTTP/2 has no word for it before the response is complete: until then what comes is dropped.
     this.#receiver = undefined;
-    this.#stream.resume();
+    this.resume();
     if (this.#finished) this.#refuseRest();
   }
 

@@ -55,6 +55,21 @@ export class HealthState {
  * A Watch ends with `drainSignal`, after it has told the last status.
  */
 export function createHealthService(state: HealthState, drainSignal: AbortSignal): ServiceImpl<typeof Health> {
+  async function* statuses(service: string, call: CallEnd): AsyncGenerator<{ status: Status }> {
+    let last: Status | undefined;
+    for (;;) {
+      const status = state.statusOf(service);
+      if (status !== last) {
+        last = status;
+        yield { status };
+        // It may have changed while the client took the message.
+        continue;
+      }
+      if (drainSignal.aborted) throw reasonOf(drainSignal);
+      await state.change(call);
+    }
+  }
+
   return {
     check({ service }) {
       const status = state.statusOf(service);
@@ -73,19 +88,7 @@ export function createHealthService(state: HealthState, drainSignal: AbortSignal
       };
     },
 
-    async *watch({ service }, context) {
-      let last: Status | undefined;
-      for (;;) {
-        const status = state.statusOf(service);
-        if (status !== last) {
-          last = status;
-          yield { status };
-          // It may have changed while the client took the message.
-          continue;
-        }
-        if (drainSignal.aborted) throw reasonOf(drainSignal);
-        await state.change(callEndOf(context));
-      }
-    },
+    // A generator keeps its arguments for as long as it lives: it gets the name, and not the request.
+    watch: ({ service }, context) => statuses(service, callEndOf(context)),
   };
 }
