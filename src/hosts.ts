@@ -1,5 +1,8 @@
 /** Hosts as requests name them, in `Host` and `:authority` (RFC 9110, section 7.2). */
 
+/** An IPv6 address without its brackets. */
+const bareAddress = /^[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]*$/i;
+
 /** A name or an IPv4 address, or an IPv6 address in brackets; then perhaps a port (RFC 3986, section 3.2). */
 const authorityForm = /^(\[[0-9a-f:.]{2,45}\]|[a-z0-9_](?:[a-z0-9._-]{0,252}[a-z0-9_])?\.?)(:\d{0,5})?$/i;
 
@@ -14,9 +17,18 @@ export function hostOf(authority: string): string | undefined {
   return host.endsWith(".") ? host.slice(0, -1) : host;
 }
 
+/**
+ * The hosts that an authority may mean. node:http2's clients leave the brackets of an IPv6 address away (seen with Node
+ * 24.21): then its last group may be the port. No name has a colon, so that no name server has a say in these.
+ */
+function hostsOf(authority: string): (string | undefined)[] {
+  if (!bareAddress.test(authority)) return [hostOf(authority)];
+  return [hostOf(`[${authority}]`), hostOf(`[${authority.replace(/:\d{1,5}$/, "")}]`)];
+}
+
 /** The host that an option lists: as `hostOf`, but without a port, and an IPv6 address may lack its brackets. */
 export function listedHost(text: string): string | undefined {
-  const match = authorityForm.exec(/^[0-9a-f:.]*:[0-9a-f:.]*:[0-9a-f:.]*$/i.test(text) ? `[${text}]` : text);
+  const match = authorityForm.exec(bareAddress.test(text) ? `[${text}]` : text);
   return match?.[1] === undefined || match[2] !== undefined ? undefined : hostOf(match[1]);
 }
 
@@ -47,8 +59,9 @@ export function createHostCheck(allowed: readonly string[]): HostCheck {
   return (authority) => {
     if (authority === undefined) return false;
     if (authority === last) return true;
-    const host = hostOf(authority);
-    if (host === undefined || !(isLoopbackHost(host) || listed.has(host))) return false;
+    const served = (host: string | undefined): boolean =>
+      host !== undefined && (isLoopbackHost(host) || listed.has(host));
+    if (!hostsOf(authority).some(served)) return false;
     last = authority;
     return true;
   };
