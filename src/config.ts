@@ -222,7 +222,7 @@ export const serverOptions = {
     "max-reset-rate",
     500,
     [1, 1_000_000],
-    "Calls a second that the clients of one address may abandon: canceled, or cut off with their connection. Ten seconds' worth may come at once, and on one connection two. A connection without a call counts as one, with TLS or QUIC as five. Beyond it connections are closed, and new ones of the address are refused until it has waited for as long as what it has sent was too much.",
+    "Calls a second that the clients of one address may abandon: canceled, or cut off with their connection. Ten seconds' worth may come at once, and two on one connection. A connection without a call counts as one, with TLS or QUIC as five. Beyond it connections are closed, and new ones of the address are refused for as long as it has been ahead. Behind a proxy all clients share its address.",
   ),
   maxStreamsPerConnection: count(
     "max-streams-per-connection",

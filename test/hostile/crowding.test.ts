@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
 import { connect } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { until, within } from "../support/deadline.ts";
@@ -70,6 +71,23 @@ for (const door of doors) {
       expect(peers[1]?.isClosed).toBe(false);
     });
 
+    it("is not kept by peers that ask for nothing that there is, however often", async () => {
+      const { enter: come, metric } = await useCrowd(door, { connectionIdleTimeout: 1500 });
+      const peer = await come();
+      let asked = 0;
+      const asking = (async () => {
+        while (!peer.isClosed) {
+          await peer.call("/nowhere").catch(() => undefined);
+          await peer.call(undefined, "wrong").catch(() => undefined);
+          asked++;
+          await new Promise(setImmediate);
+        }
+      })();
+      await within(10_000, "the end of the connection", Promise.race([peer.closed, asking]));
+      expect(asked).toBeGreaterThan(1);
+      expect(await metric(idle)).toBe(1);
+    });
+
     it("closes connections without a first call after --connection-idle-timeout, and no others", async () => {
       const { enter, metric } = await useCrowd(door, { connectionIdleTimeout: 2000 });
       const [caller, stranger, refusedCaller, lost] = await Promise.all([enter(), enter(), enter(), enter()]);
@@ -107,6 +125,27 @@ describe("a full house", () => {
     ).toBe("peer 0x100");
     expect(await metric(evicted)).toBe(3);
     expect(await metric("sluice_connections")).toBe(4);
+  });
+
+  it("is not kept by pings, SETTINGS and windows", async () => {
+    const { server, metric } = await useCrowd("http2", { connectionIdleTimeout: 1500 });
+    const session = connectHttp2(server.url);
+    session.on("error", () => undefined);
+    let sent = 0;
+    const timer = setInterval(() => {
+      session.ping(() => sent++);
+      session.settings({ initialWindowSize: 65_535 + sent });
+    }, 50);
+    onTestFinished(() => {
+      clearInterval(timer);
+      session.destroy();
+    });
+    session.once("close", () => {
+      clearInterval(timer);
+    });
+    await within(10_000, "the end of the connection", once(session, "close"));
+    expect(sent).toBeGreaterThan(1);
+    expect(await metric(idle)).toBe(1);
   });
 
   it("gives up connections that have not sent a byte, or not finished their handshake, too", async () => {
