@@ -22,38 +22,32 @@ export function isHost(text: string): boolean {
 
 /**
  * Whether an HTTP/1.1 request says for which host it is, in the way that it must
- * (RFC 9112, section 3.2). An absolute target takes the place of the Host header
- * (section 3.2.2): afterwards the request has the target's host and a target in
- * origin form. That there is a Host header at all is checked by Node.
+ * (RFC 9112, section 3.2), also in a target in absolute form. That there is a
+ * Host header at all is checked by Node.
  */
-export function settleHost(req: IncomingMessage): boolean {
-  if (req.httpVersion === "1.0" && req.headers.host === undefined) return settleTarget(req);
+export function hasOneHost({ httpVersion, headers, rawHeaders, url = "" }: IncomingMessage): boolean {
+  if (httpVersion === "1.0" && headers.host === undefined) return hasTarget(url);
   let count = 0;
-  for (let i = 0; i < req.rawHeaders.length; i += 2) {
-    const name = req.rawHeaders[i] ?? "";
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? "";
     if (name.length === 4 && name.toLowerCase() === "host") count++;
   }
-  return count === 1 && isHost(req.headers.host ?? "") && settleTarget(req);
+  return count === 1 && isHost(headers.host ?? "") && hasTarget(url);
 }
 
-function settleTarget(req: IncomingMessage): boolean {
-  const target = req.url ?? "";
-  // The origin form; and the asterisk form, which asks for nothing that is served.
-  if (target.startsWith("/") || target === "*") return true;
-  const absolute = /^https?:\/\/([^/?#]*)([^#]*)$/i.exec(target);
-  const [, authority = "", rest = ""] = absolute ?? [];
-  if (absolute === null || !isHost(authority)) return false;
-  req.headers.host = authority;
-  req.url = rest.startsWith("/") ? rest : `/${rest}`;
-  return true;
+/** The origin form; the asterisk form, which asks for nothing that is served; or the absolute form with a host. */
+function hasTarget(url: string): boolean {
+  if (url.startsWith("/") || url === "*") return true;
+  const authority = /^https?:\/\/([^/?#]*)/i.exec(url)?.[1];
+  return authority !== undefined && isHost(authority);
 }
 
 /**
  * Whether an HTTP/2 request names one host, in `:authority`, or in `host` if
- * there is no `:authority`; in both, they must be the same (RFC 9113, section
- * 8.3.1). nghttp2 has refused two `:authority` by then.
+ * there is no `:authority` (RFC 9113, section 8.3.1). Whether both are the same
+ * is for who knows which hosts are served; nghttp2 has refused two `:authority`.
  */
-export function namesHost(rawHeaders: readonly string[]): boolean {
+export function namesOneHost(rawHeaders: readonly string[]): boolean {
   let authority: string | undefined;
   let named: string | undefined;
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -63,7 +57,9 @@ export function namesHost(rawHeaders: readonly string[]): boolean {
     if (named !== undefined) return false;
     named = rawHeaders[i + 1];
   }
-  if (authority !== undefined && named !== undefined && authority !== named) return false;
-  const text = authority ?? named ?? "";
+  return isNamed(authority ?? named ?? "") && (named === undefined || isNamed(named));
+}
+
+function isNamed(text: string): boolean {
   return isHost(text) || bareIpv6.test(text);
 }

@@ -14,7 +14,7 @@ import { isOpen } from "../wire/node-http2-open.ts";
 import { Admission, connectionResets } from "./admission.ts";
 import { Connections } from "./connections.ts";
 import type { ConnectionOptions } from "./connections.ts";
-import { namesHost, settleHost } from "./host-header.ts";
+import { hasOneHost, namesOneHost } from "./host-header.ts";
 import { sniff } from "./sniff.ts";
 import type { TlsIdentity } from "./tls-files.ts";
 import { TurnedAway } from "./turned-away.ts";
@@ -137,7 +137,7 @@ function createHttpServers(handlers: Handlers, connections: Connections, options
       connections.begin(req, res);
       // Node has parsed what came behind a refused request, too: it may be what somebody else takes for its body.
       if (refused.has(req.socket)) return;
-      if (settleHost(req)) {
+      if (hasOneHost(req)) {
         handlers.onRequest(req, res);
         return;
       }
@@ -168,7 +168,7 @@ function createHttpServers(handlers: Handlers, connections: Connections, options
     };
     guarded(fail, () => {
       if (sizeOf(rawHeaders) > options.maxHeaderBytes) refuse(stream, 431);
-      else if (!namesHost(rawHeaders)) refuse(stream, 400);
+      else if (!namesOneHost(rawHeaders)) refuse(stream, 400);
       else handlers.onStream(stream, headers);
     })();
   });

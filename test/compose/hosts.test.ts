@@ -241,8 +241,8 @@ describe("with the sample token", () => {
     expect(await ask("localhost", "localhost:1")).toMatchObject({ status: 200 });
     expect(await ask("localhost", "rebound.test")).toMatchObject({ status: 421 });
     expect(await ask("rebound.test", "localhost")).toMatchObject({ status: 421 });
-    expect(await ask("localhost", "localhost@rebound.test")).toMatchObject({ status: 421 });
-    expect(await ask("localhost", "")).toMatchObject({ status: 421 });
+    expect(await ask("localhost", "localhost@rebound.test")).toMatchObject({ status: 400 });
+    expect(await ask("localhost", "")).toMatchObject({ status: 400 });
   });
 
   it("judges `Host` beside `:authority`, which must be the same", async () => {
