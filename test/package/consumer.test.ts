@@ -61,8 +61,10 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 const urlArgument = `process.argv[2] ?? ""`;
 /** What README leaves to its reader. */
 const yours = `
+import type { Interceptor } from "@connectrpc/connect";
 import { GreetService as YourService } from "sluice/gen/greet/v1/greet";
 const yourImplementation = {};
+const yourInterceptor: Interceptor = (next) => (req) => next(req);
 `;
 
 /** Runs Node in the project; what failed is in the error. */
