@@ -107,7 +107,7 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined, undefined
     const batch = this.#batches[this.#taken];
     if (batch === undefined) return undefined;
     this.#taken++;
-    // Who replays what is stored reads it alone.
+    // Stored batches that are replayed are seldom read by others at the same time.
     const { size, message } = this.#watch === undefined ? this.#wording.batch(batch) : this.#wording.sharedBatch(batch);
     // `max_bytes` ends before it would be exceeded, except that the first record always comes.
     if (size > this.#bytes && this.#seq > this.#fromSeq) return this.#end();

@@ -1,10 +1,10 @@
-/** Who waits at the tail of a stream. */
+/** A reader that waits at the tail of a stream. */
 export interface Follower {
   /** Ends the wait with the reason, as soon as there is one. */
   fail(reason: Error): void;
 }
 
-/** Those who follow, so that a drain ends them all. Each in the list of an AbortSignal would go through all others to enter it. */
+/** All readers at a tail, so that a drain ends them. An AbortSignal searches its list of listeners at each change of it. */
 export class Followers {
   readonly #followers = new Set<Follower>();
   #reason: Error | undefined;

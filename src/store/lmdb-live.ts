@@ -25,8 +25,8 @@ interface LiveStream {
 }
 
 /**
- * The streams that somebody watches: who does, and in memory what every reader
- * at the tail asks for, the stream's row and its newest batches.
+ * The streams that have listeners. Keeps in memory what every reader at the tail
+ * asks for: the stream's row and its newest batches.
  */
 export class LiveStreams {
   readonly #load: (name: string) => StreamRow | undefined;

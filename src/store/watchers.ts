@@ -8,7 +8,7 @@ interface Watched {
   calling: boolean;
 }
 
-/** Those who are called when a stream changes, by its name. */
+/** Listeners for changes of a stream, by its name. */
 export class Watchers {
   readonly #byName = new Map<string, Watched>();
 
