@@ -154,12 +154,15 @@ export class Admission {
     place.occupant.close(flood);
   }
 
-  /** The peer has broken the rules of its protocol, which has ended the connection or is about to. */
-  blame(place: Place): void {
+  /**
+   * The peer has broken the rules of its protocol, which has ended the connection or is about to. `streams` were opened
+   * on it: HTTP/2 ends so, too, if too many of them were reset, and there is no telling which it was.
+   */
+  blame(place: Place, streams: number): void {
     this.refusals.close("protocol_error", place.account.address);
     this.leave(place);
-    // HTTP/2 ends so, too, if there are more resets than one connection may have.
-    this.#budgets.spend(place.account.address, connectionResets(this.#options.maxResetRate).burst, performance.now());
+    const { burst } = connectionResets(this.#options.maxResetRate);
+    this.#budgets.spend(place.account.address, Math.min(burst, streams), performance.now());
     place.occupant.close(false);
   }
 

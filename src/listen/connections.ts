@@ -90,9 +90,11 @@ export class Connections {
       return;
     }
     const { connection, place } = open;
+    let streams = 0;
+    session.on("stream", () => streams++);
     session.once("error", (error: NodeJS.ErrnoException) => {
       // So says nghttp2 of frames that are wrong, or too many, such as resets.
-      if (error.code === "ERR_HTTP2_ERROR") this.#admission.blame(place);
+      if (error.code === "ERR_HTTP2_ERROR") this.#admission.blame(place, streams);
     });
     this.#admission.carry(place, session);
     keepAlive(session, carrier, this.#options, (reason) => {

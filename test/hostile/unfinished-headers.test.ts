@@ -85,7 +85,7 @@ for (const door of ["http2", "http2s"] as const) {
         // `:path`, `content-type` and `te` as literals without indexing.
         ...[
           [":path", "/grpc.health.v1.Health/Watch"],
-          [":authority", "x"],
+          [":authority", "localhost"],
           ["content-type", "application/grpc"],
           ["te", "trailers"],
         ].flatMap(([name = "", value = ""]) => [
