@@ -144,7 +144,8 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
       }
       this.#queuedBytes -= item.payload.byteLength + waitingBytes;
       if (this.#paused && this.#queuedBytes <= this.#options.maxQueuedBytes / 2) this.#letFlow();
-      if (this.#counted > 0) this.#count();
+      // Not for each message: the next chunk counts anew too.
+      if (this.#head === 0 && this.#counted > 0) this.#count();
       if ((item.flags & compressedFlag) !== 0) return this.#inflate(item.flags, item.payload);
       try {
         const result = this.#open(item.flags, item.payload);
