@@ -16,9 +16,9 @@ export interface Contender {
 /** Where Go's programs are built. */
 export const buildDir = join(import.meta.dirname, ".build");
 
-function node(script: string): Pick<Contender, "command" | "needsGo"> {
+function node(script: string, checkout = join(import.meta.dirname, "..")): Pick<Contender, "command" | "needsGo"> {
   return {
-    command: (nodeOptions) => [process.execPath, ...nodeOptions, join(import.meta.dirname, "servers", script)],
+    command: (nodeOptions) => [process.execPath, ...nodeOptions, join(checkout, "bench/servers", script)],
     needsGo: false,
   };
 }
@@ -44,6 +44,20 @@ export const contenders: readonly Contender[] = [
   },
 ];
 
+/** Sluice as it stands in another checkout, which has its own node_modules. */
+function fromCheckout(before: string): readonly Contender[] {
+  return [
+    { name: "before", title: `Sluice of ${before}`, ...node("sluice.ts", before) },
+    {
+      name: "before-server",
+      title: `Sluice of ${before}, a whole server`,
+      ...node("sluice-server.ts", before),
+      token: "sample",
+      optional: true,
+    },
+  ];
+}
+
 /** Those that are named, in their usual order, as the first is compared; or all, where none is named. */
 export function namedIn<T extends { readonly name: string }>(
   all: readonly T[],
@@ -56,12 +70,14 @@ export function namedIn<T extends { readonly name: string }>(
   return all.filter(({ name }) => names.length === 0 || names.includes(name));
 }
 
-/** Those that are named, or every one that is not optional. */
+/** Those that are named, or every one that is not optional. `before` is the directory of another checkout. */
 export function selectContenders(
   names: readonly string[],
   hasGo: boolean,
+  before?: string,
 ): { chosen: readonly Contender[]; missing: readonly Contender[] } {
-  const wanted = namedIn(contenders, names).filter(({ optional }) => names.length > 0 || optional !== true);
+  const all = before === undefined ? contenders : [...contenders, ...fromCheckout(before)];
+  const wanted = namedIn(all, names).filter(({ optional }) => names.length > 0 || optional !== true);
   return {
     chosen: wanted.filter(({ needsGo }) => hasGo || !needsGo),
     missing: wanted.filter(({ needsGo }) => needsGo && !hasGo),

@@ -1,9 +1,12 @@
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 export interface Options {
   readonly quick: boolean;
   readonly only: readonly string[];
   readonly contenders: readonly string[];
+  /** Directory of another checkout, whose servers are contenders too. */
+  readonly before: string | undefined;
   readonly rounds: number;
   /** Seconds of a measurement. */
   readonly seconds: number;
@@ -39,6 +42,7 @@ npm run bench:loss -- [options]   both on a link that loses packets; needs root
   --quick                    a few cases, in two minutes
   --only SHAPE/SIZE/STREAMS  such as download/100B/1, download, or "*/64KiB"; more than once if need be
   --contenders A,B           which servers; sluice-server only runs when it is named
+  --before DIR               a checkout of another state, installed: its servers are \`before\` and \`before-server\`
   --rounds N                 how often each case is measured
   --seconds S                how long each measurement takes
   --warmup S                 how long each runs before that
@@ -57,6 +61,7 @@ export function parseOptions(benchmark: Benchmark, args: readonly string[]): Opt
       quick: { type: "boolean", default: false },
       only: { type: "string", multiple: true, default: [] },
       contenders: { type: "string", default: "" },
+      before: { type: "string" },
       rounds: { type: "string" },
       seconds: { type: "string" },
       warmup: { type: "string" },
@@ -79,6 +84,7 @@ export function parseOptions(benchmark: Benchmark, args: readonly string[]): Opt
     quick: values.quick,
     only,
     contenders,
+    before: values.before === undefined ? undefined : resolve(values.before),
     rounds: number("--rounds", values.rounds, values.quick ? 2 : 5),
     seconds: number("--seconds", values.seconds, values.quick ? times.quick : times.full),
     warmup: number("--warmup", values.warmup, values.quick ? 0.2 : 0.7),

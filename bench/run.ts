@@ -20,7 +20,7 @@ async function main(options: Options): Promise<void> {
   const go = await goVersion();
   const client = options.client ?? (go === undefined ? "node" : "go");
   if (go !== undefined) await buildGo();
-  const { chosen, missing } = selectContenders(options.contenders, go !== undefined);
+  const { chosen, missing } = selectContenders(options.contenders, go !== undefined, options.before);
   const loadOptions = {
     ...options,
     client,

@@ -4,6 +4,7 @@
  * README its table, from `serverOptions`.
  */
 import { DomainError } from "./errors.ts";
+import { listedHost } from "./hosts.ts";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -59,12 +60,12 @@ function count<T extends number | undefined>(
 ): OptionSpec<number | T> {
   return { flag, env: envName(flag), type: { kind: "count", min, max }, default: byDefault, help };
 }
-function bytes(
+function bytes<T extends number | undefined>(
   flag: string,
-  byDefault: number,
+  byDefault: T,
   [min, max]: readonly [number, number],
   help: string,
-): OptionSpec<number> {
+): OptionSpec<number | T> {
   return { flag, env: envName(flag), type: { kind: "bytes", min, max }, default: byDefault, help };
 }
 function duration(
@@ -147,14 +148,31 @@ export const serverOptions = {
   corsOrigins: list(
     "cors-origins",
     [],
-    "Origins whose pages may call the server, separated by commas; `*` for any. Unset: none.",
+    "Origins whose pages may call the server, such as `https://app.example.com`, separated by commas; `*` for any, which needs --tokens-file or --jwks. Unset: none.",
+  ),
+  allowedHosts: list(
+    "allowed-hosts",
+    [],
+    "Hosts that the server answers to besides `localhost`, 127.0.0.0/8 and [::1], separated by commas and without ports; a request for another host gets 421. Unset: any host with --tokens-file or --jwks, and no other host with the token `sample`, because a page in a browser could reach the server by a name of its own (DNS rebinding). A proxy that passes on the `Host` of its clients needs it.",
   ),
 
   maxMessageBytes: bytes(
     "max-message-bytes",
     4 * MiB,
     [KiB, 1024 * MiB],
-    "Largest message that is read. A larger one fails with RESOURCE_EXHAUSTED.",
+    "Largest message that is read. A larger one fails with RESOURCE_EXHAUSTED, and so does one with more fields, map entries and repeated elements than one for each 32 bytes of this limit (10,000 at least, and 16 for each of --max-batch-records).",
+  ),
+  maxOpenMessageBytes: bytes(
+    "max-open-message-bytes",
+    64 * KiB,
+    [KiB, 1024 * MiB],
+    "Largest message that is read by --open-services, which anybody may call. It only lowers --max-message-bytes.",
+  ),
+  maxRequestMemory: bytes(
+    "max-request-memory",
+    undefined,
+    [16 * MiB, 2 ** 46],
+    "Memory that all calls together may hold: requests that are read, inflated or decoded, messages that handlers hold, and answers that clients do not read, at what they take in memory. A call that would exceed it fails with RESOURCE_EXHAUSTED and the advice to try again; a quarter is kept for calls that hold at most 64 KiB. Unset: half of the limit of JavaScript's heap (node's --max-old-space-size).",
   ),
   maxBatchRecords: count("max-batch-records", 1000, [1, 100_000], "Records in one batch."),
   maxBatchBytes: bytes("max-batch-bytes", MiB, [KiB, 512 * MiB], "Size of one batch: data and headers."),
@@ -182,7 +200,30 @@ export const serverOptions = {
     "Smallest message that is compressed when compression applies.",
   ),
 
-  maxConnections: count("max-connections", 10_000, [1, 1_000_000], "Connections at once. One more is closed."),
+  maxConnections: count(
+    "max-connections",
+    10_000,
+    [1, 1_000_000],
+    "Connections at once, over TCP and QUIC together. For one more, the connection that has been without a call the longest is closed; if all have calls, the new one is refused.",
+  ),
+  maxConnectionsPerAddress: count(
+    "max-connections-per-address",
+    undefined,
+    [0, 1_000_000],
+    "Connections at once of one address; an IPv6 address counts by its first 64 bits. One more is refused. 0 for any number, as behind a proxy. Unset: any number on loopback, elsewhere a tenth of --max-connections.",
+  ),
+  connectionIdleTimeout: duration(
+    "connection-idle-timeout",
+    2 * minute,
+    [50, day],
+    "How long a connection may be open without its first call; 10 s while more than half of --max-connections are taken. Neither requests to unknown paths nor calls without a valid token count. A connection that has had a call stays until its place is needed.",
+  ),
+  maxResetRate: count(
+    "max-reset-rate",
+    500,
+    [1, 1_000_000],
+    "Calls a second that the clients of one address may abandon: canceled, or cut off with their connection. Ten seconds' worth may come at once, and two on one connection. A connection without a call counts as one, with TLS or QUIC as five. Beyond it connections are closed, and new ones of the address are refused for as long as it has been ahead. Behind a proxy all clients share its address.",
+  ),
   maxStreamsPerConnection: count(
     "max-streams-per-connection",
     1000,
@@ -286,7 +327,7 @@ export const serverOptions = {
     "log-level",
     ["trace", "debug", "info", "warn", "error", "silent"],
     "info",
-    "Least level that is logged, as JSON lines on standard error. `debug` adds request headers, with credentials redacted.",
+    "Least level that is logged, as JSON lines on standard error. `debug` adds request headers: all names, and the values of those that are known to hold no secret.",
   ),
 } as const satisfies Record<string, OptionSpec<unknown>>;
 
@@ -370,6 +411,11 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || host === "[::1]" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
+/** Whether the server takes the token `sample`: on loopback, when nothing says which tokens there are. */
+export function takesSampleToken(config: Pick<Config, "host" | "tokensFile" | "jwks">): boolean {
+  return config.tokensFile === undefined && config.jwks === undefined && isLoopback(config.host);
+}
+
 function checked(config: Config): Config {
   if ((config.tlsCert === undefined) !== (config.tlsKey === undefined)) {
     throw invalid("--tls-cert and --tls-key must be given together");
@@ -388,10 +434,45 @@ function checked(config: Config): Config {
       `refusing to listen on ${config.host} without --tokens-file or --jwks: anybody could get in. Give one of them, or listen on 127.0.0.1`,
     );
   }
+  for (const origin of config.corsOrigins) checkOrigin(origin);
+  if (config.corsOrigins.includes("*") && takesSampleToken(config)) {
+    throw invalid(
+      '--cors-origins "*" needs --tokens-file or --jwks: without them the token is "sample", and every page in a browser on this machine could read and change the streams. Give one of them, or list the origins',
+    );
+  }
+  for (const host of config.allowedHosts) {
+    if (listedHost(host) === undefined) {
+      throw invalid(
+        `--allowed-hosts must be hosts without scheme and port, such as sluice.example.com, 10.0.0.7 or [fd00::7], not "${host}"`,
+      );
+    }
+  }
   if (config.maxBatchBytes > config.maxMessageBytes) {
     throw invalid("--max-batch-bytes must not be larger than --max-message-bytes: such a batch could never arrive");
   }
   return Object.freeze(config);
+}
+
+/** An origin as browsers send it: RFC 6454, section 6.2. */
+function checkOrigin(origin: string): void {
+  if (origin === "*") return;
+  const example = "an origin such as https://app.example.com";
+  if (origin === "null") {
+    throw invalid(
+      `--cors-origins must not list "null": it is the origin of every sandboxed page and of every file; give ${example}`,
+    );
+  }
+  const url = URL.parse(origin);
+  // Schemes that the URL standard does not know, such as those of extensions, have an origin that it calls opaque.
+  const right =
+    url === null || url.host === "" ? undefined : url.origin === "null" ? `${url.protocol}//${url.host}` : url.origin;
+  // A star is a character as others in a URL; here it would look like a pattern.
+  if (right === origin && !origin.includes("*")) return;
+  if (origin.includes("*")) {
+    throw invalid(`--cors-origins has "${origin}", but takes no patterns: list each origin, or "*" alone for any`);
+  }
+  const advice = right === undefined ? `${example}, with its scheme` : `"${right}", as browsers send it`;
+  throw invalid(`--cors-origins has "${origin}", which is no origin: give ${advice}`);
 }
 
 function parse(name: string, text: string | boolean, type: Kind): unknown {

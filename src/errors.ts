@@ -1,3 +1,5 @@
+import { clip, quote } from "./clip.ts";
+
 /**
  * What can go wrong in the domain, as a closed union: each kind carries what a
  * caller needs to act on it. `services/error-codes.ts` is the one place that
@@ -95,27 +97,27 @@ export function isPortInUse(error: unknown): boolean {
 function describe(p: Problem): string {
   switch (p.kind) {
     case "stream-not-found":
-      return `stream "${p.stream}" does not exist: list those that do with ListStreams or \`sluice streams list\`, or make it with CreateStream, \`sluice streams create ${p.stream}\`, or an append with create_if_missing`;
+      return `stream ${quote(p.stream)} does not exist: list those that do with ListStreams or \`sluice streams list\`, or make it with CreateStream, \`sluice streams create ${clip(p.stream)}\`, or an append with create_if_missing`;
     case "stream-exists":
-      return `stream "${p.stream}" exists already`;
+      return `stream ${quote(p.stream)} exists already`;
     case "stream-sealed":
-      return `stream "${p.stream}" is sealed at seq ${p.tail}: nothing can be appended any more`;
+      return `stream ${quote(p.stream)} is sealed at seq ${p.tail}: nothing can be appended any more`;
     case "seq-mismatch":
-      return `stream "${p.stream}": expected the tail to be ${p.expected}, but it is ${p.tail}`;
+      return `stream ${quote(p.stream)}: expected the tail to be ${p.expected}, but it is ${p.tail}`;
     case "position-out-of-range":
       return p.seq < p.head
-        ? `stream "${p.stream}": seq ${p.seq} has been removed, the oldest seq kept is ${p.head}`
-        : `stream "${p.stream}": seq ${p.seq} is beyond the tail, which is ${p.tail}`;
+        ? `stream ${quote(p.stream)}: seq ${p.seq} has been removed, the oldest seq kept is ${p.head}`
+        : `stream ${quote(p.stream)}: seq ${p.seq} is beyond the tail, which is ${p.tail}`;
     case "producer-fenced":
-      return `stream "${p.stream}": producer "${p.producer}" now has epoch ${p.currentEpoch}, epoch ${p.epoch} is shut out`;
+      return `stream ${quote(p.stream)}: producer ${quote(p.producer)} now has epoch ${p.currentEpoch}, epoch ${p.epoch} is shut out`;
     case "producer-gap":
-      return `stream "${p.stream}": producer "${p.producer}" sent producer_seq ${p.producerSeq}, but the next one must be ${p.nextProducerSeq}`;
+      return `stream ${quote(p.stream)}: producer ${quote(p.producer)} sent producer_seq ${p.producerSeq}, but the next one must be ${p.nextProducerSeq}`;
     case "producer-repeat-too-old":
-      return `stream "${p.stream}": producer "${p.producer}" sent producer_seq ${p.producerSeq} again, whose position has been forgotten; the next one must be ${p.nextProducerSeq}`;
+      return `stream ${quote(p.stream)}: producer ${quote(p.producer)} sent producer_seq ${p.producerSeq} again, whose position has been forgotten; the next one must be ${p.nextProducerSeq}`;
     case "checksum-mismatch":
-      return `stream "${p.stream}": the data from seq ${p.firstSeq} on has SHA-256 ${hex(p.actual)}, not ${hex(p.expected)}; it was not sealed`;
+      return `stream ${quote(p.stream)}: the data from seq ${p.firstSeq} on has SHA-256 ${hex(p.actual)}, not ${hex(p.expected)}; it was not sealed`;
     case "batch-too-large":
-      return `stream "${p.stream}": the batch has ${p.actual} ${p.unit}, the limit is ${p.limit} (--max-batch-${p.unit} of the server): send smaller batches`;
+      return `stream ${quote(p.stream)}: the batch has ${p.actual} ${p.unit}, the limit is ${p.limit} (--max-batch-${p.unit} of the server): send smaller batches`;
     case "store-full":
       return `the store has no room left (${p.detail})`;
     case "store-unavailable":
@@ -131,7 +133,7 @@ function describe(p: Problem): string {
     case "keys-unavailable":
       return "the keys to check tokens with cannot be read now: try again later";
     case "permission-denied":
-      return `the token does not allow this: it needs the scope ${p.needs}`;
+      return `the token does not allow this: it needs the scope ${clip(p.needs)}`;
     case "invalid-argument":
     case "config":
       return p.detail;

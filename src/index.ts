@@ -16,5 +16,6 @@ export { callKey } from "./runtime/call.ts";
 export type { Call } from "./runtime/call.ts";
 export type { StreamHandler, StreamOptions, StreamRequest, StreamRouter } from "./runtime/stream-routes.ts";
 export type { BidirectionalStream } from "./wire/duplex-stream.ts";
+export type { RpcOptions, ServiceOptions, ServiceRouter } from "./auth/call-scopes.ts";
 export { principalKey } from "./auth/principal.ts";
 export type { Principal } from "./auth/principal.ts";

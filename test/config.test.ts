@@ -58,6 +58,25 @@ describe("server options", () => {
     [{ webtransportPath: "sessions" }, /--webtransport-path must begin with a slash/],
     [{ host: "0.0.0.0" }, /refusing to listen on 0\.0\.0\.0 without --tokens-file or --jwks/],
     [{ host: "::" }, /refusing to listen on ::/],
+    [{ corsOrigins: "*" }, /--cors-origins "\*" needs --tokens-file or --jwks: .*every page in a browser/],
+    [{ corsOrigins: "https://a.example,*" }, /--cors-origins "\*" needs --tokens-file/],
+    [{ corsOrigins: "null", tokensFile: "t" }, /must not list "null": it is the origin of every sandboxed page/],
+    [{ corsOrigins: "https://a.example/" }, /"https:\/\/a.example\/", which is no origin: give "https:\/\/a.example"/],
+    [{ corsOrigins: "https://a.example/app?x" }, /give "https:\/\/a.example", as browsers send it/],
+    [{ corsOrigins: "https://a.example:443" }, /give "https:\/\/a.example", as browsers send it/],
+    [{ corsOrigins: "HTTPS://A.example" }, /give "https:\/\/a.example", as browsers send it/],
+    [{ corsOrigins: "https://münchen.example" }, /give "https:\/\/xn--mnchen-3ya.example"/],
+    [{ corsOrigins: "https://me@a.example" }, /give "https:\/\/a.example"/],
+    [{ corsOrigins: "chrome-extension://abc/" }, /give "chrome-extension:\/\/abc"/],
+    [{ corsOrigins: "a.example" }, /"a.example", which is no origin: give an origin such as .*, with its scheme/],
+    [{ corsOrigins: "localhost:3000" }, /give an origin such as https:\/\/app.example.com, with its scheme/],
+    [{ corsOrigins: "https://*.example" }, /takes no patterns: list each origin/],
+    [{ allowedHosts: "https://a.example" }, /--allowed-hosts must be hosts without scheme and port, .* not "https/],
+    [{ allowedHosts: "a.example:8080" }, /not "a.example:8080"/],
+    [{ allowedHosts: "[::1]:80" }, /not "\[::1\]:80"/],
+    [{ allowedHosts: "*" }, /not "\*"/],
+    [{ allowedHosts: "a.example/x" }, /not "a.example\/x"/],
+    [{ allowedHosts: "a b" }, /not "a b"/],
     [{ maxBatchBytes: "8MiB" }, /--max-batch-bytes must not be larger than --max-message-bytes/],
   ];
   for (const [flags, message] of bad) {
@@ -73,6 +92,17 @@ describe("server options", () => {
   it("refuses values out of range that are given as values", () => {
     expect(configError(() => resolveConfig({ drainTimeout: -1 }))).toMatch(/--drain-timeout/);
     expect(configError(() => resolveConfig({ maxCalls: 0.5 }))).toMatch(/--max-calls/);
+  });
+
+  it("takes origins and hosts in the forms that there are", () => {
+    const corsOrigins =
+      "https://a.example,http://localhost:3000,http://[::1]:1,https://[fd00::1],chrome-extension://abc";
+    const allowedHosts = "a.example,B.example.,10.0.0.7,fd00::7,[fd00::8],::1,a_b.internal";
+    const config = parseServerConfig({ corsOrigins, allowedHosts }, {});
+    expect(config.corsOrigins).toEqual(corsOrigins.split(","));
+    expect(config.allowedHosts).toEqual(allowedHosts.split(","));
+    expect(parseServerConfig({ corsOrigins: "*", tokensFile: "t" }, {}).corsOrigins).toEqual(["*"]);
+    expect(parseServerConfig({ corsOrigins: "*", jwks: "j" }, {}).corsOrigins).toEqual(["*"]);
   });
 
   it("listens beyond loopback with a tokens file", () => {

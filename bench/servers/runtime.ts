@@ -9,7 +9,7 @@ export function createBenchRuntime(config: Config): Runtime {
     ...config,
     routes,
     interceptors: [],
-    onError: (error) => {
+    onUnexpected: (error) => {
       console.error(error);
     },
   });

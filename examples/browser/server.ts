@@ -23,16 +23,14 @@ await writeFile(tls.tlsKey, key, { mode: 0o600 });
 
 const telemetry = new TelemetryHub();
 const port = Number(values.port);
+// Which pages may call is said before there is one.
+if (!(port > 0)) throw new Error("--port must be a port that is free, such as 5173");
 const origins = ["127.0.0.1", "localhost"].map((host) => `http://${host}:${port}`);
-const sluice = await start(
-  // A page on any port is welcome if vite is to choose one.
-  resolveConfig({ ...tls, port: 0, store: "memory", http3: true, corsOrigins: port === 0 ? ["*"] : origins }),
-  {
-    onWebTransportSession: (session) => {
-      telemetry.join(session);
-    },
+const sluice = await start(resolveConfig({ ...tls, port: 0, store: "memory", http3: true, corsOrigins: origins }), {
+  onWebTransportSession: (session) => {
+    telemetry.join(session);
   },
-);
+});
 const page = {
   url: `https://127.0.0.1:${sluice.http3Port}`,
   sha256: createHash("sha256").update(new X509Certificate(cert).raw).digest("hex"),

@@ -10,9 +10,11 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Error, Result, Status};
 use napi_derive::napi;
 
-use crate::client::{Client, Target};
+use crate::client::{Client, State, Target};
 use crate::end::End;
-use crate::engine::{Engine, Event, PANICS, runtime};
+use crate::engine::{Engine, Event, runtime};
+use crate::panic_log::PANICS;
+use crate::secret::Secret;
 use crate::server::{Server, ServerOptions};
 use crate::tls::Identity;
 use crate::transport::Limits;
@@ -27,6 +29,7 @@ pub struct NativeLimits {
     pub keepalive_ms: u32,
     pub header_bytes: u32,
     pub header_timeout_ms: u32,
+    pub answer_timeout_ms: u32,
     pub webtransport: Option<bool>,
 }
 
@@ -41,6 +44,7 @@ impl From<NativeLimits> for Limits {
             keepalive: Duration::from_millis(limits.keepalive_ms.into()),
             header_bytes: limits.header_bytes,
             header_timeout: Duration::from_millis(limits.header_timeout_ms.into()),
+            answer_timeout: Duration::from_millis(limits.answer_timeout_ms.into()),
             webtransport: limits.webtransport.unwrap_or(false),
         }
     }
@@ -94,6 +98,9 @@ mod kind {
     pub const BROKEN: u32 = 8;
     pub const SESSION_STREAM: u32 = 9;
     pub const DATAGRAMS: u32 = 10;
+    pub const CHECKED: u32 = 11;
+    pub const SILENT: u32 = 12;
+    pub const PANICKED: u32 = 13;
 }
 
 #[napi(object)]
@@ -165,6 +172,7 @@ impl NativeEngine {
 
     /// Returns the port. An error's message begins with the system's error number, if there is one, and a blank.
     #[napi]
+    #[allow(clippy::too_many_arguments)]
     pub fn listen(
         &mut self,
         hosts: Vec<String>,
@@ -173,11 +181,13 @@ impl NativeEngine {
         client_ca: Option<Buffer>,
         max_connections: u32,
         limits: NativeLimits,
+        secret: Option<Buffer>,
     ) -> Result<u16> {
         let options = ServerOptions {
             addresses: addresses(&hosts, port)?,
             max_connections: max_connections as usize,
             limits: limits.into(),
+            secret: Secret::new(secret.as_deref()).map_err(failure)?,
         };
         let server = Server::listen(
             self.engine.clone(),
@@ -234,11 +244,32 @@ impl NativeEngine {
         client.connect(addresses, name).map_err(failure)
     }
 
+    /// 0: takes no requests. 1: takes them. 2: takes them, but has been quiet, and is to be checked first.
     #[napi]
-    pub fn usable(&self, connection: u32) -> bool {
-        self.client
-            .as_ref()
-            .is_some_and(|client| client.usable(connection))
+    pub fn state(&self, connection: u32) -> u32 {
+        let client = self.client.as_ref();
+        match client.map_or(State::Unusable, |client| client.state(connection)) {
+            State::Unusable => 0,
+            State::Ready => 1,
+            State::Quiet => 2,
+        }
+    }
+
+    /// Asks the server for a sign of life. An event tells of it, or of the end of the connection.
+    #[napi]
+    pub fn check(&self, connection: u32) -> Result<()> {
+        match &self.client {
+            Some(client) => client.check(connection).map_err(failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Another connection to the same server has opened.
+    #[napi]
+    pub fn replaced(&self, connection: u32) {
+        if let Some(client) = &self.client {
+            client.replaced(connection);
+        }
     }
 
     #[napi]
@@ -483,6 +514,25 @@ impl NativeEngine {
                 });
             }
             Event::Broken { stream, end } => taken.push(ended(kind::BROKEN, stream, end)),
+            Event::Checked {
+                connection,
+                answered,
+            } => taken.push(NativeEvent {
+                kind: kind::CHECKED,
+                id: connection,
+                code: Some(f64::from(answered)),
+                ..NativeEvent::default()
+            }),
+            Event::Silent { connection } => taken.push(NativeEvent {
+                kind: kind::SILENT,
+                id: connection,
+                ..NativeEvent::default()
+            }),
+            Event::Panicked { message } => taken.push(NativeEvent {
+                kind: kind::PANICKED,
+                text: Some(vec![message]),
+                ..NativeEvent::default()
+            }),
         }
         0
     }

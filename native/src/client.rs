@@ -20,11 +20,13 @@ use crate::end::{End, malformed};
 use crate::engine::{Engine, Event, Fields, lock, runtime};
 use crate::headers::{fields_of, header_map};
 use crate::intake::Intake;
+use crate::liveness::Liveness;
 use crate::message;
 use crate::quic::shared::{Aside, Shared};
 use crate::quic::{Connection, OpenStreams};
 use crate::rules::Side;
 use crate::running::Running;
+use crate::secret::Secret;
 use crate::stream::reader::read;
 use crate::stream::writer::write;
 use crate::stream::{Guard, Stream};
@@ -35,6 +37,7 @@ pub struct Client {
     engine: Arc<Engine>,
     limits: Limits,
     tls: Arc<QuicClientConfig>,
+    secret: Secret,
     open: Mutex<HashMap<u32, Server>>,
 }
 
@@ -44,6 +47,17 @@ struct Server {
     shared: Shared,
     requests: SendRequest<OpenStreams, Bytes>,
     running: Running,
+    liveness: Arc<Liveness>,
+}
+
+/// What is to be known of a connection before it gets a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is closed, or its server has asked to make no more requests.
+    Unusable,
+    Ready,
+    /// Nothing has been heard of it for a while: ask for a sign of life first.
+    Quiet,
 }
 
 pub struct Target {
@@ -63,6 +77,7 @@ impl Client {
             engine,
             limits,
             tls: Arc::new(tls::client(ca, identity)?),
+            secret: Secret::new(None)?,
             open: Mutex::default(),
         }))
     }
@@ -92,11 +107,48 @@ impl Client {
         Ok(id)
     }
 
-    /// Whether the connection takes requests: it is open, and its server has not asked to make no more.
-    pub fn usable(&self, connection: u32) -> bool {
-        lock(&self.open).get(&connection).is_some_and(|server| {
-            !server.requests.is_closing() && server.shared.conn.close_reason().is_none()
-        })
+    pub fn state(&self, connection: u32) -> State {
+        match lock(&self.open).get(&connection) {
+            Some(server)
+                if !server.requests.is_closing() && server.shared.conn.close_reason().is_none() =>
+            {
+                if server.liveness.is_quiet() {
+                    State::Quiet
+                } else {
+                    State::Ready
+                }
+            }
+            _ => State::Unusable,
+        }
+    }
+
+    /// Asks the server for a sign of life; an event tells whether there was one.
+    pub fn check(&self, connection: u32) -> Result<(), String> {
+        let liveness = self.liveness(connection);
+        let engine = self.engine.clone();
+        runtime()?.spawn(async move {
+            let answered = match liveness {
+                Some(liveness) => liveness.check().await,
+                None => false,
+            };
+            engine.push(Event::Checked {
+                connection,
+                answered,
+            });
+        });
+        Ok(())
+    }
+
+    /// Another connection to the same server has opened: this one is given up if its server still owes an answer.
+    pub fn replaced(&self, connection: u32) {
+        if let Some(liveness) = self.liveness(connection) {
+            liveness.replace();
+        }
+    }
+
+    fn liveness(&self, connection: u32) -> Option<Arc<Liveness>> {
+        let open = lock(&self.open);
+        open.get(&connection).map(|server| server.liveness.clone())
     }
 
     pub fn request(self: &Arc<Self>, connection: u32, target: Target) -> Result<u32, String> {
@@ -104,7 +156,10 @@ impl Client {
         let id = stream.id;
         let server = lock(&self.open).get(&connection).cloned();
         let opening = self.limits.header_timeout;
-        let counted = server.as_ref().map(|server| server.running.begin());
+        let counted = server.as_ref().map(|server| {
+            server.liveness.begin();
+            server.running.begin()
+        });
         runtime()?.spawn(async move {
             let guard = Guard::new(&stream);
             match server {
@@ -156,7 +211,7 @@ impl Client {
             (Ipv6Addr::UNSPECIFIED, 0).into()
         };
         let socket = bind(from).map_err(|error| lost(error.to_string()))?;
-        let config = endpoint_config().map_err(lost)?;
+        let config = endpoint_config(&self.secret).map_err(lost)?;
         let endpoint = Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
             .map_err(|error| lost(error.to_string()))?;
         let mut config = ClientConfig::new(self.tls.clone());
@@ -196,10 +251,13 @@ impl Client {
             Err(error) => return End::of_connection(&error),
         };
         let running = Running::default();
+        let window = self.limits.connection_window;
+        let liveness = Arc::new(Liveness::new(shared.conn.clone(), window));
         let server = Server {
             shared: shared.clone(),
             requests: requests.clone(),
             running: running.clone(),
+            liveness: liveness.clone(),
         };
         lock(&self.open).insert(id, server);
         self.engine.push(Event::ConnectionOpened {
@@ -214,8 +272,19 @@ impl Client {
             }
             ended
         });
+        let lost = liveness.lost(&running, self.limits.answer_timeout, || {
+            self.engine.push(Event::Silent { connection: id });
+        });
         tokio::select! {
             error = driven => End::of_connection(&error),
+            () = lost => {
+                shared.close(Code::H3_NO_ERROR, "");
+                End::Timeout
+            }
+            () = liveness.retired(&running) => {
+                shared.close(Code::H3_NO_ERROR, "");
+                End::Local(Code::H3_NO_ERROR.value(), "replaced".to_string())
+            }
             // A server that wants no more requests waits for us to go: RFC 9114, section 5.2.
             () = async { closing.notified().await; running.none().await } => {
                 shared.close(Code::H3_NO_ERROR, "");

@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::end::End;
+use crate::panic_log;
 use crate::stream::Stream;
 use crate::webtransport::Session;
 
@@ -60,6 +61,19 @@ pub enum Event {
     Datagrams {
         session: u32,
     },
+    /// Whether the server of a connection has given the sign of life that it was asked for.
+    Checked {
+        connection: u32,
+        answered: bool,
+    },
+    /// The server of a connection owes an answer: it is time to try another connection.
+    Silent {
+        connection: u32,
+    },
+    /// Something in the process has panicked: what it said, and where.
+    Panicked {
+        message: String,
+    },
 }
 
 #[derive(Default)]
@@ -105,7 +119,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Engine {
     /// `wake` is called when there are events to take; once until they have all been taken.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self {
+        let engine = Arc::new(Self {
             wake,
             queue: Mutex::default(),
             next: AtomicU32::new(1),
@@ -114,7 +128,9 @@ impl Engine {
             unsent: AtomicUsize::new(0),
             sessions: Mutex::default(),
             counters: Counters::default(),
-        })
+        });
+        panic_log::add(&engine);
+        engine
     }
 
     pub fn number(&self) -> u32 {
@@ -192,20 +208,19 @@ pub fn runtime() -> Result<&'static Runtime, String> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
     RUNTIME
         .get_or_init(|| {
-            // What panics ends its stream or connection; its text is for nobody.
-            std::panic::set_hook(Box::new(|_| {
-                PANICS.fetch_add(1, Ordering::Relaxed);
-            }));
             let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(4));
-            tokio::runtime::Builder::new_multi_thread()
+            let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(threads)
                 .thread_name("sluice-http3")
                 .enable_all()
                 .build()
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())?;
+            {
+                let _entered = runtime.enter();
+                panic_log::install();
+            }
+            Ok(runtime)
         })
         .as_ref()
         .map_err(Clone::clone)
 }
-
-pub static PANICS: AtomicU64 = AtomicU64::new(0);

@@ -18,7 +18,9 @@ pub mod headers;
 pub mod incoming;
 pub mod intake;
 pub mod integer;
+pub mod liveness;
 pub mod message;
+pub mod panic_log;
 #[cfg(test)]
 mod panics;
 pub mod qpack;
@@ -26,6 +28,7 @@ pub mod quic;
 pub mod resolve;
 pub mod rules;
 pub mod running;
+pub mod secret;
 pub mod server;
 pub mod session_stream;
 pub mod settings;

@@ -6,11 +6,13 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
+use crate::panic_log::{PANICS, install};
+
 use h3::error::Code;
 use quinn::{ConnectionError, ReadError, ReadToEndError};
 
 use crate::end::End;
-use crate::engine::{PANICS, lock};
+use crate::engine::lock;
 use crate::frames::tests::PANIC;
 use support::wire::{data, frame, get};
 use support::{Setup, TestServer, is_served, until, within};
@@ -27,10 +29,8 @@ async fn control(conn: &quinn::Connection, more: &[u8]) -> quinn::SendStream {
 #[tokio::test]
 async fn end_what_they_happen_in() {
     let server = TestServer::start(Setup::default());
-    // As in production: what panics is counted, and says nothing.
-    std::panic::set_hook(Box::new(|_| {
-        PANICS.fetch_add(1, Ordering::Relaxed);
-    }));
+    // As in production: what panics is counted, and its text goes to JavaScript.
+    install();
     let bystander = server.connect().await;
     let _control = control(&bystander, &[]).await;
     let conn = server.connect().await;
@@ -75,5 +75,13 @@ async fn end_what_they_happen_in() {
     is_served(&bystander).await.expect("an answer");
     is_served(&conn).await.expect("an answer");
     until("its end", || server.connections() == 2).await;
+    until("what each has said", || lock(&server.panicked).len() == 3).await;
+    for message in lock(&server.panicked).iter() {
+        assert!(
+            message.starts_with("assertion `left != right` failed")
+                && message.contains("src/frames.rs:"),
+            "{message}"
+        );
+    }
     until("the end of every stream", || server.engine.streams() == 0).await;
 }

@@ -14,6 +14,10 @@ impl Running {
         Request(self.clone())
     }
 
+    pub fn is_none(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
     /// Ends when none runs.
     pub async fn none(&self) {
         let mut count = self.0.subscribe();

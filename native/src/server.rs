@@ -22,6 +22,7 @@ use crate::quic::Connection;
 use crate::quic::shared::{Shared, WebTransport};
 use crate::resolve::{Resolved, resolve};
 use crate::rules::Side;
+use crate::secret::Secret;
 use crate::stream::reader::read;
 use crate::stream::writer::write;
 use crate::tls::{self, Identity};
@@ -33,6 +34,8 @@ pub struct ServerOptions {
     pub addresses: Vec<SocketAddr>,
     pub max_connections: usize,
     pub limits: Limits,
+    /// Kept over restarts.
+    pub secret: Secret,
 }
 
 /// How long what has been answered may take to reach the peers once the server closes.
@@ -120,11 +123,16 @@ impl Peer {
 }
 
 impl Configs {
-    fn new(identity: &Identity, client_ca: Option<&[u8]>, limits: &Limits) -> Result<Self, String> {
+    fn new(
+        identity: &Identity,
+        client_ca: Option<&[u8]>,
+        options: &ServerOptions,
+    ) -> Result<Self, String> {
         let tls = Arc::new(tls::server(identity, client_ca)?);
         let config = |loopback: bool| -> Result<Arc<ServerConfig>, String> {
             let mut config = ServerConfig::with_crypto(tls.clone());
-            config.transport_config(transport(limits, loopback)?);
+            config.transport_config(transport(&options.limits, loopback)?);
+            options.secret.configure_server(&mut config);
             Ok(Arc::new(config))
         };
         Ok(Self {
@@ -143,7 +151,7 @@ impl Server {
         options: ServerOptions,
     ) -> Result<Arc<Self>, (Option<i32>, String)> {
         let plain = |reason: String| (None, reason);
-        let configs = Configs::new(identity, client_ca, &options.limits).map_err(plain)?;
+        let configs = Configs::new(identity, client_ca, &options).map_err(plain)?;
         let runtime = runtime().map_err(plain)?;
         let _entered = runtime.enter();
         let mut endpoints = Vec::new();
@@ -164,7 +172,7 @@ impl Server {
             sockets.push(Arc::downgrade(&socket));
             endpoints.push(
                 Endpoint::new_with_abstract_socket(
-                    endpoint_config().map_err(plain)?,
+                    endpoint_config(&options.secret).map_err(plain)?,
                     Some((*configs.far).clone()),
                     socket,
                     Arc::new(quinn::TokioRuntime),
@@ -193,7 +201,7 @@ impl Server {
     }
 
     pub fn set_tls(&self, identity: &Identity, client_ca: Option<&[u8]>) -> Result<(), String> {
-        *lock(&self.configs) = Configs::new(identity, client_ca, &self.options.limits)?;
+        *lock(&self.configs) = Configs::new(identity, client_ca, &self.options)?;
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::secret::Secret;
+
 /// RFC 9114 needs three: control, and QPACK's two. Others that a peer opens are refused one by one.
 const MAX_UNI_STREAMS: u32 = 16;
 
@@ -37,6 +39,8 @@ pub struct Limits {
     pub keepalive: Duration,
     pub header_bytes: u32,
     pub header_timeout: Duration,
+    /// How long the answer to a sign of life may take.
+    pub answer_timeout: Duration,
     /// Sessions of WebTransport are served.
     pub webtransport: bool,
 }
@@ -68,8 +72,9 @@ pub fn transport(limits: &Limits, loopback: bool) -> Result<Arc<TransportConfig>
     Ok(Arc::new(config))
 }
 
-pub fn endpoint_config() -> Result<EndpointConfig, String> {
+pub fn endpoint_config(secret: &Secret) -> Result<EndpointConfig, String> {
     let mut config = EndpointConfig::default();
+    secret.configure_endpoint(&mut config);
     config
         .max_udp_payload_size(MAX_LOOPBACK_MTU)
         .map_err(|error| error.to_string())?;

@@ -14,6 +14,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ConnectionError, Endpoint};
 use sluice_native::end::End;
 use sluice_native::engine::lock;
+use sluice_native::secret::Secret;
 use sluice_native::transport::{Limits, bind, endpoint_config, transport};
 use support::wire::{data, get, status};
 use support::{
@@ -397,7 +398,7 @@ async fn sends_batches_that_the_system_takes() {
     let mut config = server.client();
     config.transport_config(transport(&limits(), true).expect("limits"));
     let endpoint = Endpoint::new(
-        endpoint_config().expect("a size"),
+        endpoint_config(&Secret::new(None).expect("random bytes")).expect("a size"),
         None,
         bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a socket"),
         Arc::new(quinn::TokioRuntime),

@@ -614,6 +614,67 @@ fn of_fields() -> Vec<Case> {
             get_but(name, None),
         ));
     }
+    // RFC 9114, section 4.3.1, and RFC 3986, section 3.2.2.
+    let instead = |hosts: &[(&'static str, &'static str)]| {
+        let plain = [(":method", "GET"), (":scheme", "https"), (":path", "/")];
+        headers(&[&plain, hosts].concat())
+    };
+    for named in [
+        "localhost",
+        "localhost:443",
+        "[::1]:443",
+        "127.0.0.1",
+        "localhost:",
+    ] {
+        cases.push(request(
+            "a host",
+            get_but(":authority", Some(named)),
+            Answered(200),
+        ));
+    }
+    let localhost = ("host", "localhost");
+    cases.push(request(
+        "a host alone",
+        instead(&[localhost]),
+        Answered(200),
+    ));
+    cases.push(request(
+        "the same host twice over",
+        get(&[localhost]),
+        Answered(200),
+    ));
+    cases.push(malformed(
+        "two hosts alone",
+        instead(&[localhost, localhost]),
+    ));
+    cases.push(malformed("two hosts", get(&[localhost, localhost])));
+    cases.push(malformed("an empty host", instead(&[("host", "")])));
+    cases.push(malformed("an empty host too", get(&[("host", "")])));
+    for garbage in [
+        "",
+        ":443",
+        "a b",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a\\b",
+        "<a>",
+        "a,b c",
+        "localhost:port",
+        "localhost:65536",
+        "localhost:1:2",
+        "a@localhost",
+        "[::1",
+        "[::1]x",
+        "::1",
+        "\u{e4}",
+    ] {
+        cases.push(malformed(
+            "a garbage authority",
+            get_but(":authority", Some(garbage)),
+        ));
+        cases.push(malformed("a garbage host", instead(&[("host", garbage)])));
+    }
     for again in support::wire::GET {
         cases.push(malformed("a pseudo-header field twice", get(&[again])));
     }

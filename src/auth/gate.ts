@@ -2,6 +2,8 @@ import type { ContextValues } from "@connectrpc/connect";
 import { DomainError } from "../errors.ts";
 import { principalKey } from "./principal.ts";
 import type { Principal } from "./principal.ts";
+import { requireScope } from "./scopes.ts";
+import type { Permission } from "./scopes.ts";
 import type { Verifier } from "./verifier.ts";
 
 /** What the gate sees of a call. */
@@ -10,6 +12,8 @@ export interface GateContext {
   readonly service?: { readonly typeName: string };
   readonly requestHeader: Headers;
   readonly values: ContextValues;
+  /** What its token must allow, as far as the headers tell. */
+  readonly needed?: Permission | undefined;
 }
 
 export interface GateOptions {
@@ -22,7 +26,8 @@ export interface GateOptions {
 
 /**
  * The check that runs on the headers of every call before any of its body is
- * read. Fails with "unauthenticated" when there is no valid token.
+ * read. Fails with "unauthenticated" when there is no valid token, and with
+ * "permission-denied" when its scopes do not cover what the call needs.
  */
 export function createRequestGate(options: GateOptions): (context: GateContext) => Promise<void> {
   const open = new Set(options.openServices);
@@ -31,6 +36,7 @@ export function createRequestGate(options: GateOptions): (context: GateContext) 
     const token = tokenOf(context.requestHeader);
     const principal = await options.verifier.verify(token);
     context.values.set(principalKey, principal);
+    if (context.needed !== undefined) requireScope(principal, context.needed);
     options.onPrincipal?.(context, principal, token);
   };
 }

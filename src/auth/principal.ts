@@ -5,7 +5,7 @@ import type { ContextKey } from "@connectrpc/connect";
 export interface Principal {
   /** The name of the token, for logs. Never the token. */
   readonly name: string;
-  /** `greet`, `data:read:PREFIX*`, `data:write:PREFIX*`, `admin`. */
+  /** `greet`, `data:read:PREFIX*`, `data:write:PREFIX*`, `rpc:PREFIX*`, `admin`. */
   readonly scopes: readonly string[];
   /** When the token ends, in milliseconds since the Unix epoch. Absent: never. */
   readonly expiresAtMs?: number;

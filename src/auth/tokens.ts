@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { DomainError } from "../errors.ts";
 import type { Principal } from "./principal.ts";
-import { isScope } from "./scopes.ts";
+import { isScope, scopeForms } from "./scopes.ts";
 
 /** A principal with the SHA-256 of its token. */
 export interface TokenEntry {
@@ -83,9 +83,6 @@ function readEntry(entry: unknown, fail: (what: string) => DomainError): TokenEn
   }
   return { hash, principal: { ...principal, expiresAtMs } };
 }
-
-const scopeForms =
-  "a scope is greet, admin, data:read:NAME or data:write:NAME, with NAME a stream, or a prefix and * at its end";
 
 /** RFC 3339, section 5.6, in milliseconds since the Unix epoch; NaN for anything else, also for February 30th. */
 function parseTime(text: string): number {

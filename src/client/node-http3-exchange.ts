@@ -3,6 +3,7 @@ import { lookup } from "node:dns/promises";
 import { getCACertificates, rootCertificates } from "node:tls";
 import { Http3Engine, h3Codes } from "../http3/engine.ts";
 import type { End, Http3Stream } from "../http3/engine.ts";
+import { connectionStates } from "../http3/native.ts";
 import { lend } from "../wire/lent.ts";
 import type { ClientExchange, ExchangeRequest, OpenExchange, ResponseReceiver } from "./client-exchange.ts";
 import { errorOfNode } from "./node-errors.ts";
@@ -20,33 +21,64 @@ export interface Http3Options {
 /** How long it may take to connect, in milliseconds. */
 const connectTimeoutMs = 10_000;
 
+/** How long a connection that has been quiet may take to give a sign of life, before another one is tried. */
+const signOfLifeMs = 500;
+
 /** Bytes of the headers of one response. */
 const maxHeaderBytes = 64 * 1024;
 
-/** A connection, or the attempt at one. */
-interface Connecting {
+/** An attempt at a connection. */
+interface Opening {
   readonly id: number;
   readonly ready: PromiseWithResolvers<number>;
 }
 
-/** A connection to a server over QUIC, replaced when it is lost or when the server asks for that. */
+/**
+ * A connection to a server over QUIC, replaced when it is lost or when the server
+ * asks for that. A server that has been killed says nothing: a connection that
+ * has been quiet is asked for a sign of life before it gets a call, and beside
+ * one whose server owes an answer another is tried, which takes its place if it
+ * opens.
+ */
 export function createHttp3Exchanges(
   url: string,
   options: Http3Options,
 ): { readonly open: OpenExchange; readonly close: () => void } {
   let engine: Http3Engine | undefined;
-  let current: Connecting | undefined;
-  let connecting: Promise<Connecting> | undefined;
+  /** The connection that calls go to. */
+  let current: number | undefined;
+  /** Others that still have calls, or whose server may be gone. */
+  const replaced = new Set<number>();
+  let opening: Opening | undefined;
+  let connecting: Promise<number> | undefined;
+  /** Connections that are asked for a sign of life. */
+  const checks = new Map<number, PromiseWithResolvers<boolean>>();
 
   function createEngine(): Http3Engine {
     const made = new Http3Engine({
       onConnectionOpened(id) {
-        if (current?.id === id) current.ready.resolve(id);
+        if (opening?.id !== id) return;
+        if (current !== undefined) {
+          replaced.add(current);
+          made.native.replaced(current);
+        }
+        current = id;
+        opening.ready.resolve(id);
+        opening = undefined;
       },
       onConnectionClosed(id, end) {
-        if (current?.id !== id) return;
-        current.ready.reject(connectError(url, end));
-        current = undefined;
+        replaced.delete(id);
+        if (current === id) current = undefined;
+        if (opening?.id !== id) return;
+        opening.ready.reject(connectError(url, end));
+        opening = undefined;
+      },
+      onChecked(id, answered) {
+        checks.get(id)?.resolve(answered);
+      },
+      onSilent(id) {
+        // Whether it opens or not: the next call is told why.
+        if (current === id) replace(made).catch(() => undefined);
       },
     });
     const { ca, cert, key } = options.tls;
@@ -62,11 +94,12 @@ export function createHttp3Exchanges(
       keepaliveMs: options.pingIntervalMs,
       headerBytes: maxHeaderBytes,
       headerTimeoutMs: connectTimeoutMs,
+      answerTimeoutMs: options.pingTimeoutMs,
     });
     return made;
   }
 
-  async function connect(with_: Http3Engine): Promise<Connecting> {
+  async function connect(with_: Http3Engine): Promise<number> {
     const { hostname, port } = new URL(url);
     const name = hostname.replace(/^\[(.*)\]$/, "$1");
     const addresses = await lookup(name, { all: true });
@@ -75,20 +108,41 @@ export function createHttp3Exchanges(
       port === "" ? 443 : Number(port),
       name,
     );
-    const made = { id, ready: Promise.withResolvers<number>() };
-    // Whoever waits for it is told.
-    made.ready.promise.catch(() => undefined);
-    return made;
+    opening = { id, ready: Promise.withResolvers<number>() };
+    return opening.ready.promise;
   }
 
-  /** The open connection, or a new one; all that ask at once wait for the same. */
+  /** The open connection, or a new one. */
   async function connection(with_: Http3Engine): Promise<number> {
-    const open = await current?.ready.promise;
-    if (open !== undefined && with_.native.usable(open)) return open;
-    connecting ??= connect(with_)
-      .then((made) => (current = made))
-      .finally(() => (connecting = undefined));
-    return (await connecting).ready.promise;
+    for (let id = current; id !== undefined;) {
+      const state = with_.native.state(id);
+      if (state === connectionStates.ready) return id;
+      const usable = state === connectionStates.quiet && (await answers(with_, id));
+      if (usable && current === id) return id;
+      if (current === undefined || current === id) break;
+      // It has been replaced meanwhile.
+      id = current;
+    }
+    return replace(with_);
+  }
+
+  /** Whether the server still knows the connection. All that ask at once wait for the same answer. */
+  function answers(with_: Http3Engine, id: number): Promise<boolean> {
+    const asked = checks.get(id);
+    if (asked !== undefined) return asked.promise;
+    const check = Promise.withResolvers<boolean>();
+    checks.set(id, check);
+    const timer = setTimeout(check.resolve, signOfLifeMs, false);
+    with_.native.check(id);
+    return check.promise.finally(() => {
+      clearTimeout(timer);
+      checks.delete(id);
+    });
+  }
+
+  /** Connects; all that ask at once wait for the same. The connection from before stays for its calls. */
+  function replace(with_: Http3Engine): Promise<number> {
+    return (connecting ??= connect(with_).finally(() => (connecting = undefined)));
   }
 
   return {
@@ -109,7 +163,8 @@ export function createHttp3Exchanges(
       }
     },
     close() {
-      if (current !== undefined) engine?.native.closeConnection(current.id);
+      for (const id of replaced) engine?.native.closeConnection(id);
+      if (current !== undefined) engine?.native.closeConnection(current);
     },
   };
 }

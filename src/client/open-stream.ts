@@ -1,6 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { linkSignals, onAbort } from "../async/signals.ts";
 import { maxTimerMs } from "../async/timers.ts";
+import { codeOfStatus } from "../wire/status-code.ts";
 import { DuplexStream } from "../wire/duplex-stream.ts";
 import type { BidirectionalStream } from "../wire/duplex-stream.ts";
 import { explainCertificate } from "./certificate-errors.ts";
@@ -222,23 +223,4 @@ function reasonIn(chunks: readonly Uint8Array[], header: Headers): string {
   } catch {
     return text.trim();
   }
-}
-
-const codesOfStatus: Readonly<Record<number, Code>> = {
-  400: Code.InvalidArgument,
-  401: Code.Unauthenticated,
-  403: Code.PermissionDenied,
-  404: Code.NotFound,
-  409: Code.Aborted,
-  412: Code.FailedPrecondition,
-  429: Code.ResourceExhausted,
-  500: Code.Internal,
-  501: Code.Unimplemented,
-  502: Code.Unavailable,
-  503: Code.Unavailable,
-  504: Code.DeadlineExceeded,
-};
-
-function codeOfStatus(status: number): Code {
-  return codesOfStatus[status] ?? Code.Unknown;
 }

@@ -1,3 +1,5 @@
+import { guarded } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import { maxTimerMs } from "../async/timers.ts";
 import { fromFields, toFields } from "./fields.ts";
 import { loadBinding } from "./load-binding.ts";
@@ -59,6 +61,14 @@ export interface EngineListener {
   /** A stream of the WebTransport session that is known by its request's number. It does not flow before `resume`. */
   onSessionStream?(session: number, stream: Http3Stream): void;
   onDatagrams?(session: number, datagrams: readonly Uint8Array[]): void;
+  /** Gets what a listener throws. The stream that the event was about is broken off. */
+  onUnexpected?: OnUnexpected;
+  /** Whether a server has given the sign of life that it was asked for; false if its connection has ended first. */
+  onChecked?(connection: number, answered: boolean): void;
+  /** A server owes an answer for seconds: another connection to it is to be tried. */
+  onSilent?(connection: number): void;
+  /** The process's engine has panicked; the message ends with the place. */
+  onPanic?(message: string): void;
 }
 
 /** What an exchange does with its stream. */
@@ -92,6 +102,9 @@ class StreamListeners {
     this.#places.delete(id);
   }
 }
+
+/** Kinds of events whose number is a connection's. */
+const aboutConnection: ReadonlySet<number> = new Set([eventKinds.connectionOpened, eventKinds.connectionClosed]);
 
 /** QUIC and HTTP/3 of one server or one client. What they do comes back in events, all that there are at once. */
 export class Http3Engine {
@@ -150,19 +163,33 @@ export class Http3Engine {
   #take(): void {
     const { events, more } = this.native.take(this.#taken);
     let at = 0;
-    try {
-      for (const event of events) {
-        if (event.length === undefined) {
-          this.#dispatch(event);
-          continue;
-        }
-        const chunk = new Uint8Array(this.#taken.buffer, at, event.length);
-        at += event.length;
-        this.#streams.get(event.id)?.onLent(chunk);
+    for (const event of events) {
+      const begin = at;
+      at += event.length ?? 0;
+      try {
+        if (event.length === undefined) this.#dispatch(event);
+        else this.#streams.get(event.id)?.onLent(new Uint8Array(this.#taken.buffer, begin, event.length));
+      } catch (error) {
+        this.#failed(event, error);
       }
-    } finally {
-      if (more) this.#takeSoon();
     }
+    if (more) this.#takeSoon();
+  }
+
+  /** The other events of the turn belong to others, and are dispatched. */
+  #failed({ kind, id }: NativeEvent, error: unknown): void {
+    this.#listener.onUnexpected?.(error);
+    if (aboutConnection.has(kind)) {
+      this.native.closeConnection(id);
+      return;
+    }
+    const stream = this.#streams.get(id);
+    this.#streams.delete(id);
+    this.native.reset(id, h3Codes.internalError);
+    this.native.stopReading(id, h3Codes.internalError);
+    this.native.release(id);
+    const reason = error instanceof Error ? error.message : String(error);
+    guarded(ignore, () => stream?.onBroken({ how: "local", code: h3Codes.internalError, reason }))();
   }
 
   #dispatch({ kind, id, connection = 0, code, text = [], datagrams = [] }: NativeEvent): void {
@@ -192,6 +219,15 @@ export class Http3Engine {
         return;
       case eventKinds.datagrams:
         this.#listener.onDatagrams?.(id, datagrams);
+        return;
+      case eventKinds.checked:
+        this.#listener.onChecked?.(id, code === 1);
+        return;
+      case eventKinds.silent:
+        this.#listener.onSilent?.(id);
+        return;
+      case eventKinds.panicked:
+        this.#listener.onPanic?.(text[0] ?? "");
         return;
     }
     const stream = this.#streams.get(id);
@@ -292,4 +328,8 @@ export class Http3Stream {
 
 function endOf([how = "lost", reason = ""]: readonly string[], code: number | undefined): End {
   return { how: how as End["how"], code, reason };
+}
+
+function ignore(): void {
+  // The stream has failed before, which has been reported.
 }

@@ -11,6 +11,7 @@ export interface Http3Connection {
 /** A request over HTTP/3, as the runtime takes it. */
 export class Http3Exchange implements HttpExchange {
   readonly fullDuplex = true;
+  readonly copiesWrites = true;
   readonly httpVersion: string;
   readonly connection: Http3Connection;
   readonly #stream: ExchangeStream;
@@ -41,6 +42,11 @@ export class Http3Exchange implements HttpExchange {
 
   get path(): string {
     return this.#head.target.split("?", 1)[0] ?? "/";
+  }
+
+  get authority(): string | undefined {
+    const { authority, header } = this.#head;
+    return authority === "" ? (header.get("host") ?? undefined) : authority;
   }
 
   get url(): string {

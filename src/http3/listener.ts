@@ -2,9 +2,14 @@ import { Code } from "@connectrpc/connect";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { again } from "../async/again.ts";
+import { raise } from "../async/guard.ts";
 import { DomainError, isPortInUse } from "../errors.ts";
+import { hostOf } from "../listen/address-group.ts";
+import { Admission } from "../listen/admission.ts";
+import type { AdmissionOptions } from "../listen/admission.ts";
 import { followAge } from "../listen/connection-age.ts";
 import type { ConnectionAgeOptions } from "../listen/connection-age.ts";
+import type { Place } from "../listen/places.ts";
 import type { HttpExchange } from "../runtime/exchange.ts";
 import { Http3Engine, h3Codes } from "./engine.ts";
 import { Http3Exchange } from "./http3-exchange.ts";
@@ -20,12 +25,15 @@ export interface Http3Identity {
   readonly clientCa?: string | Buffer;
 }
 
-export interface Http3ListenOptions extends ConnectionAgeOptions {
+export interface Http3ListenOptions extends ConnectionAgeOptions, AdmissionOptions {
+  /** The account of room, if another listener has a part in it. */
+  readonly admission?: Admission;
   readonly host: string;
   /** UDP; 0 takes a free one. */
   readonly port: number;
   readonly tls: Http3Identity;
-  readonly maxConnections: number;
+  /** Kept over restarts, so that clients learn at once that their connections are gone; 32 bytes. Default: random. */
+  readonly secret?: Buffer | undefined;
   readonly maxStreamsPerConnection: number;
   /** Bytes, as all with such names. */
   readonly streamWindow: number;
@@ -37,14 +45,21 @@ export interface Http3ListenOptions extends ConnectionAgeOptions {
   readonly keepaliveTimeout: number;
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (connection: object) => void;
+  /** The engine has panicked: its message, with the place in its sources. */
+  readonly onPanic?: (message: string) => void;
   /** Sessions of WebTransport are served with it. */
-  readonly webtransport?: Pick<WebTransportOptions, "serve" | "path" | "origins" | "admit" | "onSession">;
+  readonly webtransport?: Pick<
+    WebTransportOptions,
+    "serve" | "path" | "origins" | "admit" | "onRefused" | "onUnknownPath"
+  >;
+  /**
+   * Answers a request for a session whose host is not served, and returns whether it has. Default: every host is served.
+   */
+  readonly refuseHost?: ((exchange: HttpExchange) => boolean) | undefined;
 }
 
 export interface Http3Listener {
   readonly port: number;
-  /** Open connections. */
-  readonly connections: number;
   readonly counters: NativeCounters;
   /** From now on, handshakes get this certificate. Fails with "config", and changes nothing, if it cannot be used. */
   setTls(tls: Http3Identity): void;
@@ -55,6 +70,7 @@ export interface Http3Listener {
 }
 
 interface Open extends Http3Connection {
+  readonly place: Place;
   /** To be called when it has closed. */
   readonly closed: () => void;
 }
@@ -65,6 +81,7 @@ export async function listenHttp3(
   options: Http3ListenOptions,
 ): Promise<Http3Listener> {
   const open = new Map<number, Open>();
+  const admission = options.admission ?? new Admission(options);
   const sessions =
     options.webtransport === undefined
       ? undefined
@@ -72,36 +89,57 @@ export async function listenHttp3(
           ...options.webtransport,
           maxHeaderBytes: options.maxHeaderBytes,
           headerTimeout: options.headerTimeout,
+          onUsed(connection) {
+            admission.used(connection);
+          },
+          onAbandoned(connection) {
+            admission.abandoned(connection);
+          },
         });
   const engine = new Http3Engine({
     onConnectionOpened(id, peer) {
+      const retire = (): void => {
+        engine.native.goaway(id);
+        sessions?.drain(connection);
+      };
+      const close = (): void => {
+        engine.native.closeConnection(id);
+      };
+      const place = admission.enter(hostOf(peer), "encrypted", { dismiss: retire, close });
+      if (typeof place === "string") {
+        close();
+        return;
+      }
       const connection: Open = {
         peer,
+        place,
         closed: followAge(options, {
-          retire() {
-            engine.native.goaway(id);
-            sessions?.drain(connection);
-          },
+          retire,
           endCalls() {
             options.onAged?.(connection);
           },
-          close() {
-            engine.native.closeConnection(id);
-          },
+          close,
         }),
       };
+      admission.carry(place, connection);
       open.set(id, connection);
     },
     onConnectionClosed(id) {
-      open.get(id)?.closed();
+      const connection = open.get(id);
+      if (connection === undefined) return;
+      connection.closed();
+      admission.leave(connection.place);
       open.delete(id);
     },
     onRequest(stream, head) {
       const connection = open.get(head.connection);
       // The connection has closed since.
       if (connection === undefined) stream.release();
-      else if (head.protocol === "webtransport" && sessions !== undefined) sessions.request(stream, head, connection);
-      else serve(new Http3Exchange(stream, head, connection));
+      else if (head.protocol !== "webtransport" || sessions === undefined) {
+        serve(new Http3Exchange(stream, head, connection));
+      } else if (options.refuseHost?.(new Http3Exchange(stream, head, connection)) !== true) {
+        sessions.request(stream, head, connection);
+      }
     },
     onSessionStream(session, stream) {
       if (sessions?.stream(session, stream) === true) return;
@@ -110,6 +148,10 @@ export async function listenHttp3(
     },
     onDatagrams(session, datagrams) {
       sessions?.datagrams(session, datagrams);
+    },
+    onUnexpected: options.onUnexpected ?? raise,
+    onPanic(message) {
+      options.onPanic?.(message);
     },
   });
 
@@ -122,9 +164,6 @@ export async function listenHttp3(
   let closing: Promise<void> | undefined;
   return {
     port,
-    get connections() {
-      return engine.counters.connections;
-    },
     get counters() {
       return engine.counters;
     },
@@ -162,10 +201,18 @@ async function addressesOf(host: string): Promise<string[]> {
 /** Error numbers of Linux and macOS, by what they mean. */
 const systemErrors = { inUse: [98, 48], notAvailable: [99, 49, 97, 47], forbidden: [13] };
 
+/**
+ * Connections that the engine holds, at most. It counts handshakes too, and refuses before JavaScript can make room for
+ * one more: so it leaves the limit to the account of room, and has its own above it.
+ */
+function maxHeld(maxConnections: number): number {
+  return Math.max(maxConnections + 64, Math.ceil(maxConnections * 1.5));
+}
+
 function bind(engine: Http3Engine, hosts: readonly string[], options: Http3ListenOptions): number {
   const { host, port, tls, maxConnections } = options;
   try {
-    return engine.native.listen(hosts, port, identityOf(tls), bufferOf(tls.clientCa), maxConnections, {
+    const limits = {
       streams: options.maxStreamsPerConnection,
       streamWindow: options.streamWindow,
       connectionWindow: options.connectionWindow,
@@ -174,8 +221,19 @@ function bind(engine: Http3Engine, hosts: readonly string[], options: Http3Liste
       keepaliveMs: options.keepaliveInterval,
       headerBytes: options.maxHeaderBytes,
       headerTimeoutMs: options.headerTimeout,
+      answerTimeoutMs: options.keepaliveTimeout,
       webtransport: options.webtransport !== undefined,
-    });
+    };
+    const clientCa = bufferOf(tls.clientCa);
+    return engine.native.listen(
+      hosts,
+      port,
+      identityOf(tls),
+      clientCa,
+      maxHeld(maxConnections),
+      limits,
+      options.secret,
+    );
   } catch (cause) {
     const [, number, reason] = /^(\d+) (.*)$/s.exec(messageOf(cause)) ?? [];
     const code = Number(number);

@@ -13,6 +13,8 @@ export interface NativeLimits {
   readonly headerBytes: number;
   /** For the handshake, and for the headers of a request. */
   readonly headerTimeoutMs: number;
+  /** How long a server that owes an answer may take, until its connection is given up. Servers have no use for it. */
+  readonly answerTimeoutMs: number;
   /** Whether sessions of WebTransport are served. Default: false. */
   readonly webtransport?: boolean;
 }
@@ -36,6 +38,18 @@ export const eventKinds = {
   broken: 8,
   sessionStream: 9,
   datagrams: 10,
+  checked: 11,
+  silent: 12,
+  panicked: 13,
+} as const;
+
+/** What is to be known of a client's connection before it gets a request. */
+export const connectionStates = {
+  /** It is closed, or its server has asked to make no more requests. */
+  unusable: 0,
+  ready: 1,
+  /** Nothing has been heard of it for a while: it is to be checked first. */
+  quiet: 2,
 } as const;
 
 export interface NativeEvent {
@@ -44,14 +58,14 @@ export interface NativeEvent {
   readonly id: number;
   /** That a request has come on; of a session's stream, the number of the request that opened the session. */
   readonly connection?: number;
-  /** Status of a head; error code of an end, if it has one. */
+  /** Status of a head; error code of an end, if it has one; of a check, 1 if the server has answered. */
   readonly code?: number;
   /** Bytes of the body that have been copied. */
   readonly length?: number;
   /**
    * Names and values by turns, of a head or of trailers; before them method,
    * scheme, authority, path and protocol of a request. Of an end, how and why; of
-   * an opened connection, its peer.
+   * an opened connection, its peer; of a panic, its message.
    */
   readonly text?: readonly string[];
   readonly datagrams?: readonly Buffer[];
@@ -87,13 +101,20 @@ export interface NativeEngine {
     clientCa: Buffer | undefined,
     maxConnections: number,
     limits: NativeLimits,
+    /** At least 32 bytes, the same after a restart; otherwise at random. */
+    secret: Buffer | undefined,
   ): number;
   setTls(identity: NativeIdentity, clientCa: Buffer | undefined): void;
   /** Of one connection, or of all: then no new ones are taken either. */
   goaway(connection?: number): void;
   trust(ca: Buffer, identity: NativeIdentity | undefined, limits: NativeLimits): void;
   connect(hosts: readonly string[], port: number, name: string): number;
-  usable(connection: number): boolean;
+  /** One of `connectionStates`. */
+  state(connection: number): number;
+  /** Asks the server for a sign of life: an event of kind `checked` follows. */
+  check(connection: number): void;
+  /** Another connection to the same server has opened: this one is given up if its server still owes an answer. */
+  replaced(connection: number): void;
   request(connection: number, method: string, url: string, fields: readonly string[]): number;
   closeConnection(connection: number): void;
   /** Copies the bytes of bodies into `into`, one after the other, in the order of the events. */

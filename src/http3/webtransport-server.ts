@@ -1,13 +1,20 @@
+import { codeOfStatus } from "../wire/status-code.ts";
 import type { Http3Stream, RequestHead } from "./engine.ts";
 import type { Http3Connection } from "./http3-exchange.ts";
 import { Session } from "./webtransport-session.ts";
 import type { SessionOptions } from "./webtransport-session.ts";
 
-export interface WebTransportOptions extends SessionOptions {
+export interface WebTransportOptions extends Omit<SessionOptions, "onUsed" | "onAbandoned"> {
   /** Where sessions are opened, such as `/webtransport`. */
   readonly path: string;
   /** Origins whose pages may open one, besides the server's own; `*` stands for any. */
   readonly origins: readonly string[];
+  /** A session was asked for at another path, without its query. */
+  readonly onUnknownPath?: (path: string, peer: string) => void;
+  /** A page that was let in has sent or got a datagram. */
+  readonly onUsed?: (connection: Http3Connection) => void;
+  /** A page has given up a stream before it was a call. */
+  readonly onAbandoned?: (connection: Http3Connection) => void;
 }
 
 /** The sessions of a server, and who may open one. */
@@ -33,11 +40,17 @@ export class WebTransportServer {
         },
         onBroken: () => undefined,
       });
+      this.#options.onRefused?.(codeOfStatus(status), connection.peer);
       stream.sendHead(status, new Headers());
       stream.finish();
       return;
     }
-    const session = new Session(stream, head, connection, this.#options, () => {
+    const options = {
+      ...this.#options,
+      onUsed: () => this.#options.onUsed?.(connection),
+      onAbandoned: () => this.#options.onAbandoned?.(connection),
+    };
+    const session = new Session(stream, head, connection, options, () => {
       this.#sessions.delete(stream.id);
     });
     this.#sessions.set(stream.id, { session, connection });
@@ -66,7 +79,11 @@ export class WebTransportServer {
   }
 
   #judge({ target, header, scheme, authority }: RequestHead, connection: Http3Connection): number {
-    if (target.split("?", 1)[0] !== this.#options.path) return 404;
+    const [path = ""] = target.split("?", 1);
+    if (path !== this.#options.path) {
+      this.#options.onUnknownPath?.(path, connection.peer);
+      return 404;
+    }
     const origin = header.get("origin");
     // A program that is no browser has none, and could say what it likes: the token is what lets it in.
     if (origin !== null && !this.#allowed(origin, `${scheme}://${authority}`)) return 403;

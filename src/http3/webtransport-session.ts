@@ -29,9 +29,17 @@ export interface WebTransportSession {
 
 export interface SessionOptions {
   readonly serve: (exchange: HttpExchange) => void;
-  /** Judges the header of the first message. Fails with a ConnectError, which the page is told. */
-  readonly admit: (header: Headers) => Promise<void>;
-  readonly onSession?: (session: WebTransportSession) => void;
+  /**
+   * Checks the header of the first message. Fails with a ConnectError, which the page is told. Resolves with what is to
+   * be called once the session is open.
+   */
+  readonly admit: (header: Headers) => Promise<(session: WebTransportSession) => void>;
+  /** A datagram has passed. */
+  readonly onUsed: () => void;
+  /** The page has given up a stream before it was a call. */
+  readonly onAbandoned: () => void;
+  /** A session is refused: with which code, and to whom (address and port). */
+  readonly onRefused?: (code: Code, peer: string) => void;
   /** Bytes of one head. */
   readonly maxHeaderBytes: number;
   /** How long heads, and the first message, may take, in milliseconds. */
@@ -75,6 +83,7 @@ export class Session implements WebTransportSession {
     this.#options = options;
     this.#onOver = onOver;
     this.#timer = setTimeout(() => {
+      this.#options.onRefused?.(Code.DeadlineExceeded, this.peer);
       this.close(Code.DeadlineExceeded, "the session's first message has not come");
     }, options.headerTimeout).unref();
     request.listen({
@@ -114,7 +123,9 @@ export class Session implements WebTransportSession {
   }
 
   sendDatagram(bytes: Uint8Array): boolean {
-    return this.#state === "open" && this.#request.sendDatagram(bytes);
+    if (this.#state !== "open" || !this.#request.sendDatagram(bytes)) return false;
+    this.#options.onUsed();
+    return true;
   }
 
   onDatagram(listener: (bytes: Uint8Array) => void): void {
@@ -142,6 +153,7 @@ export class Session implements WebTransportSession {
 
   datagrams(datagrams: readonly Uint8Array[]): void {
     if (this.#state !== "open") return;
+    this.#options.onUsed();
     for (const datagram of datagrams) this.#datagram(datagram);
   }
 
@@ -160,6 +172,7 @@ export class Session implements WebTransportSession {
       },
       onFailure: () => {
         this.#gone(stream);
+        this.#options.onAbandoned();
       },
     });
     this.#streams.add(stream);
@@ -176,11 +189,11 @@ export class Session implements WebTransportSession {
     this.#header = head.header;
     clearTimeout(this.#timer);
     this.#options.admit(head.header).then(
-      () => {
+      (onOpen) => {
         if (this.#state !== "admitting") return;
         this.#state = "open";
         this.#answer(stream, 200);
-        this.#options.onSession?.(this);
+        onOpen(this);
         for (const begin of this.#early.splice(0)) begin();
         this.#closeIfDone();
       },
@@ -188,6 +201,7 @@ export class Session implements WebTransportSession {
         if (this.#state !== "admitting") return;
         const refusal = ConnectError.from(error);
         this.#state = "refused";
+        this.#options.onRefused?.(refusal.code, this.peer);
         this.#answer(stream, codeToHttpStatus(refusal.code), errorToJsonBytes(refusal, undefined));
         // The page closes the session when it has read that: what a session is closed with gets lost at times, because
         // Chromium's page may hear of the end first.

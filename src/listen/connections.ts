@@ -1,123 +1,142 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { constants } from "node:http2";
 import type { ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
+import { raise } from "../async/guard.ts";
+import type { Admission, AdmissionOptions } from "./admission.ts";
 import { followAge } from "./connection-age.ts";
 import type { ConnectionAgeOptions } from "./connection-age.ts";
 import { keepAlive } from "./keepalive.ts";
 import type { KeepaliveOptions } from "./keepalive.ts";
+import type { Place } from "./places.ts";
+import type { RefusalReason } from "./refusals.ts";
+import { TcpConnection } from "./tcp-connection.ts";
 
-export interface ConnectionOptions extends KeepaliveOptions, ConnectionAgeOptions {
-  /** Connections at once; one more is closed. */
-  readonly maxConnections: number;
+export interface ConnectionOptions extends KeepaliveOptions, ConnectionAgeOptions, AdmissionOptions {
   /** Ends the calls of a connection whose grace is over, so that their clients are told. */
   readonly onAged?: (owner: object) => void;
 }
 
-/** The open connections of a listener: their number, age and end. */
+interface Open {
+  readonly connection: TcpConnection;
+  readonly place: Place;
+}
+
+/** The open connections of a listener: their places, their age and their end. */
 export class Connections {
   readonly #options: ConnectionOptions;
-  readonly #sockets = new Set<Socket>();
-  /** By the peer's address and port: a session's own `socket` is a proxy. */
-  readonly #sessions = new Map<string, ServerHttp2Session>();
-  /** Those that carry HTTP: the sockets themselves, or what TLS makes of them. */
-  readonly #carriers = new Set<Socket>();
-  /** HTTP/1.1 connections that take no more calls. */
-  readonly #aged = new WeakSet<Socket>();
-  /** Calls in flight of an HTTP/1.1 connection. */
-  readonly #busy = new WeakMap<Socket, number>();
+  readonly #admission: Admission;
+  /** By the peer's address and port: a session's own `socket` is a proxy, and TLS has a socket of its own. */
+  readonly #open = new Map<string, Open>();
+  readonly #byCarrier = new WeakMap<Socket, TcpConnection>();
   #draining = false;
 
-  constructor(options: ConnectionOptions) {
+  constructor(options: ConnectionOptions, admission: Admission) {
     this.#options = options;
+    this.#admission = admission;
   }
 
   get size(): number {
-    return this.#sockets.size;
+    return this.#open.size;
   }
 
-  /** Counts a connection as it arrives. One more than the limit is closed. */
-  add(socket: Socket): void {
-    if (this.#draining || this.#sockets.size >= this.#options.maxConnections) {
+  /** Gives a connection that has arrived a place, or says why there is none. */
+  add(socket: Socket, transport: "cleartext" | "encrypted"): RefusalReason | undefined {
+    const { remoteAddress } = socket;
+    if (remoteAddress === undefined) {
+      // It has gone already.
       socket.destroy();
-      return;
+      return undefined;
     }
-    this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
+    const connection = new TcpConnection(socket, this.#options.onUnexpected ?? raise);
+    const place = this.#admission.enter(remoteAddress, transport, connection);
+    if (typeof place === "string") return place;
+    const peer = peerOf(socket);
+    this.#open.set(peer, { connection, place });
+    socket.once("close", () => {
+      this.#open.delete(peer);
+      this.#admission.leave(place);
+    });
+    return undefined;
   }
 
   /** Takes care of the age and the end of a connection that can carry HTTP: after the handshake, with TLS. */
-  manage(socket: Socket): void {
-    if (socket.destroyed) return;
-    this.#carriers.add(socket);
-    let session: ServerHttp2Session | undefined;
+  manage(carrier: Socket): void {
+    const open = this.#open.get(peerOf(carrier));
+    if (open === undefined || carrier.destroyed) return;
+    const { connection, place } = open;
+    connection.carry(carrier);
+    this.#byCarrier.set(carrier, connection);
+    this.#admission.carry(place, carrier);
     const closed = followAge(this.#options, {
       retire: () => {
-        session = this.#sessions.get(peerOf(socket));
-        if (session === undefined) this.#retire(socket);
-        else goAway(session);
+        connection.retire();
       },
       endCalls: () => {
-        this.#options.onAged?.(session ?? socket);
+        this.#options.onAged?.(connection.owner);
       },
-      close() {
-        session?.destroy();
-        socket.destroy();
+      close: () => {
+        connection.close(false);
       },
     });
-    socket.once("close", () => {
-      closed();
-      this.#carriers.delete(socket);
-    });
+    carrier.once("close", closed);
   }
 
   addSession(session: ServerHttp2Session): void {
-    const peer = peerOf(session.socket);
-    this.#sessions.set(peer, session);
     session.on("error", () => undefined);
-    session.once("close", () => this.#sessions.delete(peer));
-    keepAlive(session, this.#options);
-    if (this.#draining) goAway(session);
+    const open = this.#open.get(peerOf(session.socket));
+    const carrier = open?.connection.carrier;
+    if (open === undefined || carrier === undefined) {
+      session.destroy();
+      return;
+    }
+    const { connection, place } = open;
+    session.once("error", (error: NodeJS.ErrnoException) => {
+      // So says nghttp2 of frames that are wrong, or too many, such as resets.
+      if (error.code === "ERR_HTTP2_ERROR") this.#admission.blame(place);
+    });
+    this.#admission.carry(place, session);
+    keepAlive(session, carrier, this.#options, (reason) => {
+      this.#admission.expel(place, reason);
+      connection.close(false);
+    });
+    connection.serve(session);
+    if (this.#draining) connection.retire();
   }
 
-  /** Counts a call of an HTTP/1.1 connection; its answer says so if the connection takes no more. */
+  /** Counts a request of an HTTP/1.1 connection; its answer says so if the connection takes no more. */
   begin({ socket }: IncomingMessage, res: ServerResponse): void {
-    this.#busy.set(socket, (this.#busy.get(socket) ?? 0) + 1);
-    if (this.#draining || this.#aged.has(socket)) res.setHeader("connection", "close");
+    const connection = this.#byCarrier.get(socket);
+    if (connection === undefined) return;
+    connection.begin();
+    if (connection.retired) res.setHeader("connection", "close");
     res.once("close", () => {
-      this.#busy.set(socket, (this.#busy.get(socket) ?? 1) - 1);
-      if (this.#draining || this.#aged.has(socket)) socket.end();
+      connection.end();
     });
+  }
+
+  /** Ends a connection for a reason that is counted. */
+  expel(socket: Socket, reason: "header_timeout" | "handshake"): void {
+    const open = this.#open.get(peerOf(socket));
+    if (open === undefined) socket.destroy();
+    else this.#admission.expel(open.place, reason);
+  }
+
+  /** Counts the end of a connection that closes by itself, after what it has still to say. */
+  note(socket: Socket, reason: "header_timeout" | "protocol_error"): void {
+    const open = this.#open.get(peerOf(socket));
+    if (open !== undefined) this.#admission.refusals.close(reason, open.place.account.address);
   }
 
   drain(): void {
     this.#draining = true;
-    for (const session of this.#sessions.values()) goAway(session);
-    for (const socket of this.#carriers) {
-      if (!this.#sessions.has(peerOf(socket)) && (this.#busy.get(socket) ?? 0) === 0) socket.end();
-    }
+    for (const { connection } of this.#open.values()) connection.retire();
   }
 
   destroyAll(): void {
-    for (const session of this.#sessions.values()) session.destroy();
-    for (const socket of this.#sockets) socket.destroy();
-  }
-
-  /** An HTTP/1.1 connection takes no more calls. */
-  #retire(socket: Socket): void {
-    this.#aged.add(socket);
-    if ((this.#busy.get(socket) ?? 0) === 0) socket.end();
+    for (const { connection } of this.#open.values()) connection.close(false);
   }
 }
 
 function peerOf(socket: Pick<Socket, "remoteAddress" | "remotePort">): string {
   return `${socket.remoteAddress ?? ""} ${socket.remotePort ?? ""}`;
-}
-
-/** RFC 9113, section 6.8: the peer may finish its calls, and must make new ones elsewhere. */
-function goAway(session: ServerHttp2Session): void {
-  if (session.destroyed || session.closed) return;
-  session.goaway(constants.NGHTTP2_NO_ERROR);
-  // Closes once the last stream has ended.
-  session.close();
 }

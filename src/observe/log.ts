@@ -4,26 +4,91 @@ import type { Config } from "../config.ts";
 
 export type { Logger } from "pino";
 
-/** A logger that writes JSON lines to standard error, at once, so that a crash loses none. */
+/** Bytes of lines that wait while standard error takes none; later lines are dropped. */
+const maxWaitingBytes = 1024 * 1024;
+
+/**
+ * A logger that writes JSON lines to standard error, at once, so that a crash
+ * loses none. A log that cannot be written, for instance to a full disk, does
+ * not stop the server: lines wait, up to 1 MiB, until it can be.
+ */
 export function createLogger(level: Config["logLevel"]): Logger {
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ fd: 2, sync: true }));
+  const destination = pino.destination({ fd: 2, sync: true, maxLength: maxWaitingBytes });
+  // There is nowhere else to report it; without a listener it ends the process.
+  destination.on("error", () => undefined);
+  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
 }
 
-const secretHeaders = new Set([
-  "acme-token",
-  "authorization",
-  "cookie",
-  "proxy-authorization",
-  "set-cookie",
-  "x-api-key",
+/**
+ * Request headers whose values the log shows: those of the protocols, and what tells one client from another. Which
+ * header holds a secret only its proxy or its application knows.
+ */
+const shownHeaders = new Set([
+  "accept",
+  "accept-encoding",
+  "access-control-request-headers",
+  "access-control-request-method",
+  "connect-accept-encoding",
+  "connect-content-encoding",
+  "connect-protocol-version",
+  "connect-timeout-ms",
+  "connection",
+  "content-encoding",
+  "content-length",
+  "content-type",
+  "date",
+  "expect",
+  "grpc-accept-encoding",
+  "grpc-encoding",
+  "grpc-timeout",
+  "host",
+  "origin",
+  "referer",
+  "sec-fetch-dest",
+  "sec-fetch-mode",
+  "sec-fetch-site",
+  "te",
+  "transfer-encoding",
+  "user-agent",
+  "x-grpc-web",
+  "x-user-agent",
 ]);
-const looksSecret = /token|secret|password|credential|session/;
 
-/** Request headers for the log: the values of credentials are replaced. */
+/** Longest value that is shown, in characters. */
+const maxShown = 200;
+
+/** Request headers for the log: every one by its name, the listed ones with their value. */
 export function redactHeaders(headers: Headers): Record<string, string> {
   const shown: Record<string, string> = {};
   for (const [name, value] of headers) {
-    shown[name] = secretHeaders.has(name) || looksSecret.test(name) ? "[redacted]" : value;
+    shown[name] = shownHeaders.has(name) ? printable(name === "referer" ? withoutQuery(value) : value) : "[redacted]";
   }
   return shown;
+}
+
+/** A query and a fragment may be credentials, or a message. */
+function withoutQuery(url: string): string {
+  return url.replace(/[?#].*$/s, "");
+}
+
+/** What a peer has sent, short, and without what a terminal would act on. */
+export function printable(text: string): string {
+  const short = text.length <= maxShown ? text : `${text.slice(0, maxShown)}... (${text.length} characters)`;
+  return short.replace(/[^\x20-\x7e\xa0-\xff]/g, "?");
+}
+
+/** Passes on what happens at most once a minute, with the number of times it has happened since without. */
+export function noteAtIntervals(note: (what: string, others: number) => void): (what: string) => void {
+  let next = 0;
+  let others = 0;
+  return (what) => {
+    const now = performance.now();
+    if (now < next) {
+      others++;
+      return;
+    }
+    note(what, others);
+    next = now + 60_000;
+    others = 0;
+  };
 }

@@ -2,6 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { LazyAbort } from "../async/lazy-abort.ts";
 import { maxTimerMs } from "../async/timers.ts";
 import type { Call } from "./call.ts";
+import type { CallMemory, MemoryBudget } from "./memory-budget.ts";
 
 /** How long an ended call may take to tell its peer, in milliseconds; then its stream is reset. */
 const farewellMs = 1000;
@@ -36,6 +37,13 @@ export class ActiveCall implements Call {
   /** What the call failed with, as far as is known. */
   error: ConnectError | undefined;
   headersHeld = false;
+  /** Its token was accepted, or it needs none. */
+  admitted = false;
+  /** This side has ended it, before the peer could. */
+  ended = false;
+  /** Runs once the call has passed the gate. */
+  afterGate: (() => Promise<void>) | undefined;
+  readonly memory: CallMemory;
   readonly #abort = new LazyAbort();
   #listeners: (() => void)[] = [];
   readonly #reset: () => void;
@@ -49,6 +57,7 @@ export class ActiveCall implements Call {
     about: Pick<Call, "procedure" | "shape" | "protocol" | "httpVersion" | "peer">,
     limits: CallLimits,
     reset: () => void,
+    budget: MemoryBudget,
   ) {
     this.procedure = about.procedure;
     this.shape = about.shape;
@@ -56,6 +65,9 @@ export class ActiveCall implements Call {
     this.httpVersion = about.httpVersion;
     this.peer = about.peer;
     this.#reset = reset;
+    this.memory = budget.open((error) => {
+      this.end(error);
+    });
     this.#after("longest", limits.timeoutMs, () => {
       this.end(new ConnectError(`the call took longer than ${limits.timeoutOption} allows`, Code.DeadlineExceeded));
     });
@@ -73,6 +85,7 @@ export class ActiveCall implements Call {
 
   end(reason: Error): void {
     if (this.#closed || this.#abort.aborted) return;
+    this.ended = true;
     this.error ??= ConnectError.from(reason);
     this.#after("farewell", farewellMs, this.#reset);
     this.#abort.abort(reason);

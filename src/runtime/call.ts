@@ -1,5 +1,6 @@
 import { createContextKey } from "@connectrpc/connect";
 import type { ContextKey } from "@connectrpc/connect";
+import type { MemoryAccount } from "../wire/memory-account.ts";
 
 /** What the runtime knows of one RPC in flight, for interceptors and services. */
 export interface Call {
@@ -33,6 +34,11 @@ export interface Call {
    * wait: without it the headers leave as soon as the handler waits.
    */
   holdHeaders(): void;
+  /**
+   * What the call holds of `--max-request-memory`. The runtime counts the request message that a handler has asked for
+   * last, and what waits to be read or sent; a handler counts here what it keeps besides.
+   */
+  readonly memory: MemoryAccount;
   /** Runs the listener when the call is over, whatever the outcome. Returns the cleanup. */
   onClose(listener: () => void): () => void;
 }

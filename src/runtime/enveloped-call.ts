@@ -3,16 +3,20 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import { compressionNegotiate } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
+import { guarded } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import type { ByteSink } from "../wire/byte-sink.ts";
 import { MessageReader } from "../wire/message-reader.ts";
 import { MessageWriter } from "../wire/message-writer.ts";
 import type { ActiveCall } from "./active-call.ts";
+import { boundError } from "./bounded-error.ts";
 import type { HttpExchange } from "./exchange.ts";
+import { CountedOutput, pausedBytes } from "./counted-output.ts";
 import { internalUnlessKnown } from "./internal-error.ts";
 import { invoke } from "./invoke.ts";
 import { allocateUncleared, turns } from "../wire/node-platform.ts";
 import { withSignal } from "./lazy-signal.ts";
-import type { EnvelopedRoute } from "./routes.ts";
+import type { EnvelopedRoute, RequestLimits } from "./routes.ts";
 import type { EnvelopedProtocol } from "./enveloped-protocols.ts";
 
 export interface EnvelopedCallOptions {
@@ -24,17 +28,19 @@ export interface EnvelopedCallOptions {
   /** Bytes. */
   readonly compressMinBytes: number;
   readonly compressStreams: boolean;
-  /** Bytes. */
-  readonly maxMessageBytes: number;
   /** Bytes of request messages that wait for the handler. */
   readonly streamBufferBytes: number;
+  /** Bytes that the peer may send ahead of what is read. */
+  readonly streamWindow: number;
   /** A handler has set response headers after they had left. */
   readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
+  readonly onUnexpected: OnUnexpected;
 }
 
 /** A request with messages in envelopes, as far as it is understood. */
 export interface EnvelopedRequest {
   readonly route: EnvelopedRoute;
+  readonly limits: RequestLimits;
   readonly protocol: EnvelopedProtocol;
   readonly binary: boolean;
   readonly contextValues: ContextValues;
@@ -42,7 +48,7 @@ export interface EnvelopedRequest {
 
 /** Serves one call, from the gate to the end of its response. Fails never: what goes wrong is its answer. */
 export async function serveEnveloped(
-  { route, protocol, binary, contextValues }: EnvelopedRequest,
+  { route, limits, protocol, binary, contextValues }: EnvelopedRequest,
   exchange: HttpExchange,
   call: ActiveCall,
   options: EnvelopedCallOptions,
@@ -65,13 +71,14 @@ export async function serveEnveloped(
   if (streaming) context.responseHeader.set("x-accel-buffering", "no");
   const input = route.codec.getI(binary);
   const decode = binary ? route.decode : undefined;
-  const output = route.codec.getO(binary);
+  const outputCodec = route.codec.getO(binary);
+  const output = new CountedOutput(exchange, call);
   const requests = new MessageReader({
     source: exchange,
     parse:
       decode === undefined ? (payload) => input.parse(payload) : (payload) => decode(payload) ?? input.parse(payload),
     compression: compression.request,
-    maxMessageBytes: options.maxMessageBytes,
+    maxMessageBytes: limits.maxMessageBytes,
     maxQueuedBytes: options.streamBufferBytes,
     truncated: Code.InvalidArgument,
     ...(protocol.endFlag === undefined ? {} : { end: { flag: protocol.endFlag, take: refuseEnd } }),
@@ -81,6 +88,19 @@ export async function serveEnveloped(
       call.touch();
     },
     allocate: allocateUncleared,
+    memory: {
+      account: call.memory,
+      weigh: binary ? limits.weigh : limits.weighJson,
+      pausedBytes: pausedBytes(exchange, options.streamWindow),
+      single: call.shape === "unary" || call.shape === "server",
+      // Its handler may let go of the message long before the stream ends.
+      onHeld:
+        call.shape === "server"
+          ? (message, bytes) => {
+              call.memory.releaseWith(message, bytes);
+            }
+          : undefined,
+    },
   });
   const sendHead = (): void => {
     if (!writer.closed) exchange.sendHead(200, context.responseHeader);
@@ -88,17 +108,16 @@ export async function serveEnveloped(
   const writer = new MessageWriter({
     write(pieces, sent) {
       exchange.sendHead(200, context.responseHeader);
-      for (const { byteLength } of pieces) call.bytesOut += byteLength;
-      call.touch();
-      return exchange.write(pieces, sent);
+      return output.write(pieces, sent);
     },
     sink: options.sink,
-    codec: { serialize: (message) => output.serialize(message), encode: binary ? route.encode : undefined },
+    codec: { serialize: (message) => outputCodec.serialize(message), encode: binary ? route.encode : undefined },
     compression: compressResponse,
     compressMinBytes: options.compressMinBytes,
     turns,
   });
   exchange.onDrain(() => {
+    output.drained();
     writer.drained();
   });
   call.onClose(() => {
@@ -116,23 +135,34 @@ export async function serveEnveloped(
     const late = sent === undefined ? [] : [...context.responseHeader.keys()].filter((name) => !sent.has(name));
     if (late.length > 0) options.onLateHeaders?.(call.procedure, late);
   };
+  /** False after the last message. */
+  const addNext = (next: IteratorResult<unknown>): Promise<void> | false | undefined => {
+    if (next.done === true || writer.closed) return false;
+    call.messagesOut++;
+    return writer.add(next.value as Message);
+  };
   let messages: AsyncIterator<unknown> | undefined;
   const finish = (reason?: unknown): void => {
     if (writer.closed) return;
-    const error = reason === undefined ? undefined : internalUnlessKnown(reason);
+    const error = reason === undefined ? undefined : boundError(internalUnlessKnown(reason), protocol.maxDetailBytes);
     if (error !== undefined) call.error ??= error;
     const { envelope, trailer } = protocol.end(context.responseTrailer, error);
     sendHead();
     writer.end(envelope);
     exchange.end(trailer);
   };
+  const fail = (error: unknown): void => {
+    options.onUnexpected(error);
+    exchange.reset("error");
+  };
   const leave = call.onAbort((reason) => {
     requests.fail(reason, true);
     // The handler hears of it first, and may have something to say; then the peer is told, whatever the handler does.
-    setImmediate(() => {
+    const end = guarded(fail, () => {
       finish(reason);
       messages?.return?.().catch(() => undefined);
     });
+    setImmediate(end);
   });
 
   try {
@@ -148,15 +178,15 @@ export async function serveEnveloped(
       interceptors: options.interceptors,
       onStarted: () => {
         // What the handler sets before its first wait is in the headers, and they do not wait for its first message.
-        if (!call.headersHeld) setImmediate(sendEarly);
+        if (!call.headersHeld) setImmediate(guarded(fail, sendEarly));
       },
     });
     replaceAll(response.header, context.responseHeader);
     messages = response.message[Symbol.asyncIterator]();
-    for (let next = await messages.next(); next.done !== true; next = await messages.next()) {
-      if (writer.closed) break;
-      call.messagesOut++;
-      const full = writer.add(next.value as Message);
+    for (;;) {
+      // In a scope of its own, so that a message is not kept while the peer does not take the next.
+      const full = addNext(await messages.next());
+      if (full === false) break;
       if (full !== undefined) await full;
     }
     replaceAll(response.trailer, context.responseTrailer);

@@ -2,6 +2,7 @@ import type { ConnectError } from "@connectrpc/connect";
 import * as connect from "@connectrpc/connect/protocol-connect";
 import * as grpc from "@connectrpc/connect/protocol-grpc";
 import * as grpcWeb from "@connectrpc/connect/protocol-grpc-web";
+import { maxTrailerDetailBytes } from "./bounded-error.ts";
 import type { Call } from "./call.ts";
 
 /** How a response ends: with one more envelope, or with HTTP trailers. */
@@ -25,6 +26,8 @@ export interface EnvelopedProtocol {
   /** What `HandlerContext.responseTrailer` holds at first. */
   readonly trailer: Readonly<Record<string, string>>;
   readonly end: (trailer: Headers, error: ConnectError | undefined) => ResponseEnd;
+  /** Bytes of an error's details, at most: HTTP trailers are limited, and a body is not. */
+  readonly maxDetailBytes: number;
 }
 
 const endStream = connect.createEndStreamSerialization(undefined);
@@ -49,6 +52,7 @@ const connectFraming: EnvelopedProtocol = {
       payload: endStream.serialize(error === undefined ? { metadata } : { metadata, error }),
     },
   }),
+  maxDetailBytes: Infinity,
 };
 
 const grpcFraming: EnvelopedProtocol = {
@@ -62,6 +66,7 @@ const grpcFraming: EnvelopedProtocol = {
   endFlag: undefined,
   trailer: { [grpc.headerGrpcStatus]: grpc.grpcStatusOk },
   end: (trailer, error) => ({ trailer: error === undefined ? trailer : grpc.setTrailerStatus(trailer, error) }),
+  maxDetailBytes: maxTrailerDetailBytes,
 };
 
 const grpcWebFraming: EnvelopedProtocol = {
@@ -84,6 +89,7 @@ const grpcWebFraming: EnvelopedProtocol = {
       payload: grpcWebTrailer.serialize(error === undefined ? trailer : grpcWeb.setTrailerStatus(trailer, error)),
     },
   }),
+  maxDetailBytes: Infinity,
 };
 
 /** The protocol of a request, and its codec, if its messages are in envelopes. */

@@ -9,12 +9,21 @@ export interface BodyReceiver extends ChunkReceiver {
 /**
  * One HTTP request and its response: all that the runtime knows of HTTP. Each
  * version of HTTP has an adapter that makes one.
+ *
+ * No method throws. Once the peer has closed the exchange they have no effect;
+ * what an adapter cannot send for another reason, such as a header that HTTP
+ * does not allow, resets the exchange and is reported to `OnUnexpected`.
  */
 export interface HttpExchange {
   readonly method: string;
   /** Absolute. */
   readonly url: string;
   readonly path: string;
+  /**
+   * The host that the request is for, perhaps with a port, as the peer wrote it: `:authority`, the host of a target in
+   * absolute form, or else `Host`. Undefined if the request names none.
+   */
+  readonly authority: string | undefined;
   /** "1.0", "1.1", "2.0", "3.0" or "webtransport". */
   readonly httpVersion: string;
   /** Without HTTP/2's pseudo-headers. */
@@ -29,6 +38,8 @@ export interface HttpExchange {
   readonly closed: boolean;
   /** Whether a direction can go on, and end, without the other: not in HTTP/1.1. */
   readonly fullDuplex: boolean;
+  /** Whether `write` copies: then `sent` does not say that the peer has taken what was written, but `onDrain` does. */
+  readonly copiesWrites: boolean;
 
   /** Begins to read the body. Until then the peer's flow control window stays as it is. */
   receive(receiver: BodyReceiver): void;

@@ -2,16 +2,22 @@ import { Code, ConnectError, createContextKey, createContextValues } from "@conn
 import type { ConnectRouter, ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
+import { getHeapStatistics } from "node:v8";
 import { Bag } from "../async/bag.ts";
 import type { Placed } from "../async/bag.ts";
+import { raise } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import { ByteSink } from "../wire/byte-sink.ts";
 import { ActiveCall } from "./active-call.ts";
+import { boundError, maxTrailerDetailBytes } from "./bounded-error.ts";
 import { callKey } from "./call.ts";
 import type { Call } from "./call.ts";
 import { codeOf } from "./call-code.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { allocateUncleared } from "../wire/node-platform.ts";
 import { internalUnlessKnown } from "./internal-error.ts";
+import { forRequests } from "./request-faults.ts";
+import { MemoryBudget, retryLater } from "./memory-budget.ts";
 import { collectRoutes } from "./routes.ts";
 import type { Route } from "./routes.ts";
 import { serveEnveloped } from "./enveloped-call.ts";
@@ -29,7 +35,11 @@ export interface CallRecord {
   readonly protocol: Call["protocol"];
   readonly httpVersion: string;
   readonly peer: string;
-  /** "ok", or the name of the code as in `not_found`. */
+  /**
+   * "ok", or the name of the RPC's code as in `not_found`, in every protocol. An answer of HTTP's alone counts as the
+   * code that the status comes closest to: `unknown` for 405, 415 and 505, and for a stream that its handler denies
+   * `permission_denied` with 403, `not_found` with 404, `aborted` with 409.
+   */
   readonly code: string;
   readonly messagesIn: number;
   readonly messagesOut: number;
@@ -53,6 +63,19 @@ export interface RuntimeOptions {
   readonly toConnectError?: (error: unknown) => ConnectError;
   /** Bytes. A larger message fails with RESOURCE_EXHAUSTED. */
   readonly maxMessageBytes: number;
+  /** Services whose messages have a smaller limit. */
+  readonly openServices?: readonly string[];
+  /** Bytes of a message of theirs. Default: `maxMessageBytes`. */
+  readonly maxOpenMessageBytes?: number;
+  /**
+   * Fields, map entries and repeated elements of a message; one with more fails with RESOURCE_EXHAUSTED.
+   * Default: `messageElements` of `maxMessageBytes`.
+   */
+  readonly maxMessageElements?: number;
+  /** Bytes that all calls together may hold; see MemoryBudget. Default: half of the limit of JavaScript's heap. */
+  readonly maxRequestMemory?: number | undefined;
+  /** Bytes that a peer may send ahead on a stream that is not read, over HTTP/2 and HTTP/3. */
+  readonly streamWindow: number;
   /** Bytes. */
   readonly compressMinBytes: number;
   readonly compressStreams: boolean;
@@ -66,10 +89,28 @@ export interface RuntimeOptions {
   readonly maxCalls: number;
   /** Called once for each call, when it is over. */
   readonly onCallEnd?: (record: CallRecord) => void;
+  /** Hears of the calls of each connection. */
+  readonly connections?: ConnectionCalls;
+  /** Called for each request to a path that is none of a method or stream. */
+  readonly onUnknownPath?: (exchange: HttpExchange) => void;
   /** A streaming handler has set headers after they had left: without `holdHeaders` they leave at its first wait. */
   readonly onLateHeaders?: (procedure: string, names: readonly string[]) => void;
-  /** Called for failures that no call can carry: bugs. */
-  readonly onError?: (error: unknown) => void;
+  /** Called for failures that no call can carry. Default: `raise`. */
+  readonly onUnexpected?: OnUnexpected;
+}
+
+/** What a connection's owner wants to know of its calls. */
+export interface ConnectionCalls {
+  callBegan(connection: object | undefined): void;
+  callEnded(
+    connection: object | undefined,
+    outcome: {
+      /** Its token was accepted, or it needs none. */
+      readonly admitted: boolean;
+      /** The peer has not waited for its end. */
+      readonly abandoned: boolean;
+    },
+  ): void;
 }
 
 /** Serves a router's RPCs. */
@@ -78,6 +119,8 @@ export interface Runtime {
   serve(this: void, exchange: HttpExchange): void;
   /** Calls that are not over. */
   readonly activeCalls: number;
+  /** What they hold. */
+  readonly memory: MemoryBudget;
   /** Ends every call with the reason; with `connection` (a socket, or an HTTP/2 session), the calls on it. */
   end(reason: ConnectError, connection?: object): void;
   /** Resolves when no call is active. */
@@ -91,6 +134,9 @@ interface Entry extends Placed {
 
 const activeCallKey = createContextKey<ActiveCall | undefined>(undefined, { description: "the runtime's call" });
 
+/** What an open call takes by itself, in bytes: its stream, headers, timers and promises. */
+const callBytes = 16 * 1024;
+
 const shapes = {
   unary: "unary",
   client_streaming: "client",
@@ -98,55 +144,88 @@ const shapes = {
   bidi_streaming: "bidi",
 } as const;
 
+/** The elements that a message may have by default: one for each 32 bytes of the largest message, 10,000 at least. */
+export function messageElements(maxMessageBytes: number): number {
+  return Math.max(10_000, Math.floor(maxMessageBytes / 32));
+}
+
 export function createRuntime(options: RuntimeOptions): Runtime {
   const active = new Bag<Entry>();
+  const memory = new MemoryBudget(options.maxRequestMemory ?? getHeapStatistics().heap_size_limit / 2);
   let waitingForIdle: (() => void)[] = [];
+  const onUnexpected = options.onUnexpected ?? raise;
 
-  const requireRoom = (): void => {
+  const requireRoom = (call: ActiveCall | undefined): void => {
     if (active.size > options.maxCalls) {
-      throw new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted);
+      throw retryLater(
+        new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted),
+      );
     }
+    if (call?.memory.charge(callBytes) === false) throw memory.refuse();
   };
   const requestGate = async (context: HandlerContext): Promise<void> => {
+    const call = context.values.get(activeCallKey);
     try {
-      requireRoom();
+      requireRoom(call);
       await options.requestGate?.(context);
+      if (call !== undefined) call.admitted = true;
+      if (call?.afterGate !== undefined) await call.afterGate();
     } catch (error) {
-      const call = context.values.get(activeCallKey);
       if (call !== undefined) call.error ??= ConnectError.from(error);
       throw error;
     }
   };
-  const acceptCompression = [compressionGzip, compressionBrotli];
+  const acceptCompression = [compressionGzip, compressionBrotli].map(forRequests);
   const routes = collectRoutes(options.routes, {
     acceptCompression,
     compressMinBytes: options.compressMinBytes,
-    readMaxBytes: options.maxMessageBytes,
-    interceptors: [...options.interceptors, countUnary],
+    maxMessageBytesOf: ({ typeName }) =>
+      options.openServices?.includes(typeName) === true
+        ? Math.min(options.maxMessageBytes, options.maxOpenMessageBytes ?? Infinity)
+        : options.maxMessageBytes,
+    maxMessageElements: options.maxMessageElements ?? messageElements(options.maxMessageBytes),
+    interceptors: [observeUniversal, ...options.interceptors],
     requestGate,
   });
   const sink = new ByteSink(allocateUncleared);
-  const envelopeOptions = { ...options, acceptCompression, requestGate, sink };
+  const envelopeOptions = { ...options, acceptCompression, requestGate, sink, onUnexpected };
 
   const streams = collectStreams(options.streams, routes);
   const streamOptions = {
     gate: async (route: StreamRoute, header: Headers, values: ContextValues): Promise<void> => {
-      requireRoom();
+      requireRoom(values.get(activeCallKey));
       await options.streamGate?.(route, header, values);
+      const call = values.get(activeCallKey);
+      if (call !== undefined) call.admitted = true;
     },
     toConnectError: options.toConnectError ?? internalUnlessKnown,
     streamBufferBytes: options.streamBufferBytes,
+    streamWindow: options.streamWindow,
   };
 
   function serve(exchange: HttpExchange): void {
+    try {
+      begun(exchange);
+    } catch (error) {
+      fail(exchange, error);
+    }
+  }
+
+  /** Never throws. */
+  function fail(exchange: HttpExchange, error: unknown): void {
+    onUnexpected(error);
+    exchange.reset("error");
+  }
+
+  function begun(exchange: HttpExchange): void {
     const route = routes.get(exchange.path) ?? streams.get(exchange.path);
     if (route === undefined) {
+      options.onUnknownPath?.(exchange);
       answerUnknownPath(exchange);
       return;
     }
     ("path" in route ? answerStream(route, exchange) : answer(route, exchange)).catch((error: unknown) => {
-      options.onError?.(error);
-      exchange.reset();
+      fail(exchange, error);
     });
   }
 
@@ -164,17 +243,29 @@ export function createRuntime(options: RuntimeOptions): Runtime {
             idleMs: options.streamIdleTimeout,
           },
       reset,
+      memory,
     );
     contextValues.set(callKey, call);
     contextValues.set(activeCallKey, call);
     const entry: Entry = { call, exchange, place: -1 };
     active.add(entry);
+    options.connections?.callBegan(exchange.connection);
+    let holders = 2;
+    /** Called when the exchange is over, and when the handler is done: until then either holds what is charged. */
+    const releaseMemory = (): void => {
+      if (--holders === 0) call.memory.close();
+    };
     let ended = false;
     const over = (complete: boolean, response: UniversalServerResponse | undefined): void => {
       if (ended) return;
       ended = true;
       call.close(complete ? undefined : new ConnectError("the client went away", Code.Canceled));
+      releaseMemory();
       active.delete(entry);
+      options.connections?.callEnded(exchange.connection, {
+        admitted: call.admitted,
+        abandoned: !complete && !call.ended,
+      });
       if (active.size === 0) {
         for (const resolve of waitingForIdle) resolve();
         waitingForIdle = [];
@@ -194,7 +285,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         values: contextValues,
       });
     };
-    return { call, contextValues, over };
+    return { call, contextValues, over, releaseMemory };
   }
 
   /** Serves a stream, which is over once it has ended in both directions and its handler has returned, or it broke off. */
@@ -202,7 +293,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     const handled = Promise.withResolvers<undefined>();
     let denied: UniversalServerResponse | undefined;
     const about = { procedure: route.path, shape: "bidi", protocol: "raw" } as const;
-    const { call, contextValues, over } = begin(exchange, about, () => {
+    const { call, contextValues, over, releaseMemory } = begin(exchange, about, () => {
       exchange.reset();
       over(true, denied);
     });
@@ -215,35 +306,52 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     };
     await serveStream(route, exchange, call, contextValues, { ...streamOptions, onDenied });
     handled.resolve(undefined);
+    releaseMemory();
   }
 
-  async function answer({ handler, enveloped }: Route, exchange: HttpExchange): Promise<void> {
+  async function answer(route: Route, exchange: HttpExchange): Promise<void> {
+    const { handler } = route;
     const shape = shapes[handler.method.methodKind];
     const contentType = exchange.header.get("content-type");
     const procedure = `${handler.service.typeName}/${handler.method.name}`;
     const about = { procedure, shape, protocol: protocolOf(contentType) };
     let response: UniversalServerResponse | undefined = undefined;
-    const { call, contextValues, over } = begin(exchange, about, () => {
+    const { call, contextValues, over, releaseMemory } = begin(exchange, about, () => {
       exchange.reset();
     });
     exchange.onClose((complete) => {
       over(complete, response);
     });
     const framing = exchange.method === "POST" ? framingOf(contentType, shape) : undefined;
-    if (enveloped !== undefined && framing !== undefined) {
-      await serveEnveloped({ route: enveloped, ...framing, contextValues }, exchange, call, envelopeOptions);
-      return;
+    try {
+      if (route.enveloped !== undefined && framing !== undefined) {
+        const request = { route: route.enveloped, limits: route.requests, ...framing, contextValues };
+        await serveEnveloped(request, exchange, call, envelopeOptions);
+      } else {
+        response = await answerUniversal(route, exchange, call, contextValues);
+      }
+    } finally {
+      releaseMemory();
     }
-    if (shape !== "unary" && !options.compressStreams) {
+  }
+
+  function answerUniversal(
+    { handler, requests }: Route,
+    exchange: HttpExchange,
+    call: ActiveCall,
+    contextValues: ContextValues,
+  ): Promise<UniversalServerResponse> {
+    if (call.shape !== "unary" && !options.compressStreams) {
       // Without these the answer would be compressed as the request is.
       exchange.header.set("connect-accept-encoding", "identity");
       exchange.header.set("grpc-accept-encoding", "identity");
     }
-    response = await serveUniversal(handler, exchange, call, contextValues);
+    return serveUniversal(handler, exchange, call, contextValues, { ...requests, acceptCompression });
   }
 
   return {
     serve,
+    memory,
     get activeCalls() {
       return active.size;
     },
@@ -259,15 +367,33 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   };
 }
 
-/** Counts the messages of a call that Connect's handler serves. */
-const countUnary: Interceptor = (next) => async (req) => {
+/** Counts the messages of a call that Connect's handler serves, and notes what it fails with. */
+const observeUniversal: Interceptor = (next) => async (req) => {
   const call = req.contextValues.get(activeCallKey);
-  if (call === undefined || req.stream) return next(req);
-  call.messagesIn = 1;
-  const response = await next(req);
-  call.messagesOut = 1;
-  return response;
+  if (call === undefined) return next(req);
+  const note = (error: unknown): ConnectError => {
+    const failure = internalUnlessKnown(error);
+    call.error ??= failure;
+    return boundError(failure, call.protocol === "grpc" ? maxTrailerDetailBytes : Infinity);
+  };
+  if (!req.stream) call.messagesIn = 1;
+  try {
+    const response = await next(req);
+    if (response.stream) return { ...response, message: noted(response.message, note) };
+    call.messagesOut = 1;
+    return response;
+  } catch (error) {
+    throw note(error);
+  }
 };
+
+async function* noted<T>(messages: AsyncIterable<T>, note: (error: unknown) => ConnectError): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw note(error);
+  }
+}
 
 function protocolOf(contentType: string | null): Call["protocol"] {
   if (contentType?.startsWith("application/grpc-web") === true) return "grpc-web";

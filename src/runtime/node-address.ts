@@ -18,6 +18,25 @@ export function urlOf(path: string, scheme: string, authority: string): string {
   }
 }
 
+/** The target of a request. */
+export interface Target {
+  /** With the query. */
+  readonly path: string;
+  /** Of a target in absolute form. */
+  readonly authority: string | undefined;
+}
+
+/**
+ * Reads a target of HTTP/1.1: a path, or the absolute form, as it is sent to a proxy. A server must take that too, and
+ * its host instead of the one in `Host` (RFC 9112, section 3.2.2).
+ */
+export function targetOf(target: string): Target {
+  if (target.startsWith("/")) return { path: target, authority: undefined };
+  const [, authority, path] = /^https?:\/\/([^/?#]*)([^#]*)/i.exec(target) ?? [];
+  if (authority === undefined || path === undefined) return { path: target, authority: undefined };
+  return { path: path.startsWith("/") ? path : `/${path}`, authority };
+}
+
 export function pathOf(target: string): string {
   const query = target.indexOf("?");
   return query < 0 ? target : target.slice(0, query);

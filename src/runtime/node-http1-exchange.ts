@@ -1,8 +1,11 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
+import { guarded } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
 import { writePieces } from "../wire/node-platform.ts";
 import type { BodyReceiver, HttpExchange } from "./exchange.ts";
-import { pathOf, peerOf, schemeOf, urlOf } from "./node-address.ts";
+import { pathOf, peerOf, schemeOf, targetOf, urlOf } from "./node-address.ts";
+import type { Target } from "./node-address.ts";
 
 /** How long a connection is still read after an answer that did not wait for the request, in milliseconds. */
 const lingerMs = 1000;
@@ -10,16 +13,21 @@ const lingerMs = 1000;
 /** A request of node:http, as the runtime takes it. */
 export class NodeHttp1Exchange implements HttpExchange {
   readonly fullDuplex = false;
+  readonly copiesWrites = false;
   readonly header: Headers;
   readonly connection: object;
   readonly #req: IncomingMessage;
   readonly #res: ServerResponse;
+  readonly #onUnexpected: OnUnexpected;
+  readonly #target: Target;
   #received = false;
   #drained: (() => void) | undefined;
 
-  constructor(req: IncomingMessage, res: ServerResponse) {
+  constructor(req: IncomingMessage, res: ServerResponse, onUnexpected: OnUnexpected) {
     this.#req = req;
     this.#res = res;
+    this.#onUnexpected = onUnexpected;
+    this.#target = targetOf(req.url ?? "/");
     this.header = fromNodeHeaders(req.headers);
     this.connection = req.socket;
     // An error of the socket shows as "close" too; without a listener it would end the process.
@@ -32,12 +40,15 @@ export class NodeHttp1Exchange implements HttpExchange {
   }
 
   get path(): string {
-    return pathOf(this.#req.url ?? "/");
+    return pathOf(this.#target.path);
+  }
+
+  get authority(): string | undefined {
+    return this.#target.authority ?? this.#req.headers.host;
   }
 
   get url(): string {
-    const { headers, socket, url } = this.#req;
-    return urlOf(url ?? "/", schemeOf(socket), headers.host ?? "localhost");
+    return urlOf(this.#target.path, schemeOf(this.#req.socket), this.authority ?? "localhost");
   }
 
   get httpVersion(): string {
@@ -58,16 +69,17 @@ export class NodeHttp1Exchange implements HttpExchange {
 
   receive(receiver: BodyReceiver): void {
     const req = this.#req;
-    req.on("data", (chunk: Uint8Array) => {
+    const onData = guarded(this.#fail, (chunk: Uint8Array) => {
       receiver.onChunk(chunk);
     });
-    const end = (): void => {
+    const onEnd = guarded(this.#fail, () => {
       if (this.#received) return;
       this.#received = true;
       receiver.onEnd();
-    };
-    req.on("end", end);
-    if (req.readableEnded) end();
+    });
+    req.on("data", onData);
+    req.on("end", onEnd);
+    if (req.readableEnded) onEnd();
   }
 
   pause(): void {
@@ -86,8 +98,12 @@ export class NodeHttp1Exchange implements HttpExchange {
     const res = this.#res;
     if (res.headersSent || this.closed) return;
     const headers: OutgoingHttpHeaders = toNodeHeaders(header);
-    res.writeHead(status, headers);
-    res.flushHeaders();
+    try {
+      res.writeHead(status, headers);
+      res.flushHeaders();
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   write(pieces: readonly Uint8Array[], sent?: () => void): boolean {
@@ -95,14 +111,22 @@ export class NodeHttp1Exchange implements HttpExchange {
   }
 
   onDrain(listener: () => void): void {
-    if (this.#drained === undefined) this.#res.on("drain", () => this.#drained?.());
+    if (this.#drained === undefined) {
+      const onDrain = guarded(this.#fail, () => this.#drained?.());
+      this.#res.on("drain", onDrain);
+    }
     this.#drained = listener;
   }
 
   end(trailer?: Headers): void {
     const res = this.#res;
     const req = this.#req;
-    if (trailer !== undefined) res.addTrailers(toNodeHeaders(trailer));
+    try {
+      if (trailer !== undefined) res.addTrailers(toNodeHeaders(trailer));
+    } catch (error) {
+      this.#fail(error);
+      return;
+    }
     if (this.#received || req.complete) res.end();
     else this.#endBeforeRequest(res, req);
   }
@@ -147,8 +171,14 @@ export class NodeHttp1Exchange implements HttpExchange {
   }
 
   onClose(listener: (complete: boolean) => void): void {
-    this.#res.once("close", () => {
+    const onClose = guarded(this.#fail, () => {
       listener(this.#res.writableFinished);
     });
+    this.#res.once("close", onClose);
   }
+
+  readonly #fail = (error: unknown): void => {
+    this.#onUnexpected(error);
+    this.reset();
+  };
 }

@@ -1,6 +1,10 @@
 import { constants } from "node:http2";
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { guarded } from "../async/guard.ts";
+import type { OnUnexpected } from "../async/guard.ts";
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
+import { isOpen } from "../wire/node-http2-open.ts";
+import { PausedStream } from "../wire/node-http2-pause.ts";
 import { releaseStream } from "../wire/node-http2-release.ts";
 import { resetStream } from "../wire/node-http2-reset.ts";
 import { writePieces } from "../wire/node-platform.ts";
@@ -17,13 +21,15 @@ const bodilessStatuses = new Set([204, 205, 304]);
 export class NodeHttp2Exchange implements HttpExchange {
   readonly httpVersion = "2.0";
   readonly fullDuplex = true;
+  readonly copiesWrites = false;
   readonly connection: object | undefined;
   readonly peer: string;
   readonly #stream: ServerHttp2Stream;
   readonly #method: string;
   readonly #target: string;
   readonly #scheme: string;
-  readonly #authority: string;
+  readonly #onUnexpected: OnUnexpected;
+  readonly authority: string | undefined;
   /** Until somebody has asked for `header`: together they are some of the largest parts of a call that lasts. */
   #headers: IncomingHttpHeaders | undefined;
   #header: Headers | undefined;
@@ -37,32 +43,36 @@ export class NodeHttp2Exchange implements HttpExchange {
   /** All of the response has been handed to HTTP/2. */
   #finished = false;
   #resetting = false;
+  #paused: PausedStream | undefined;
   #drained: (() => void) | undefined;
   #closeListeners: ((complete: boolean) => void)[] = [];
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders) {
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, onUnexpected: OnUnexpected) {
     const { session } = stream;
     this.#stream = stream;
     this.#headers = headers;
+    this.#onUnexpected = onUnexpected;
     this.#method = headers[":method"] ?? "";
     this.#target = headers[":path"] ?? "/";
-    this.#authority = headers[":authority"] ?? headers.host ?? "localhost";
+    this.authority = headers[":authority"] ?? headers.host;
     this.connection = session;
-    // Asked for now: a stream that is over has no session any more.
-    this.peer = session === undefined ? "?" : peerOf(session.socket);
+    // Read now: a destroyed stream has no session any more, and a destroyed session no socket.
+    this.peer = session === undefined || session.destroyed ? "?" : peerOf(session.socket);
     this.#scheme = session?.encrypted === true ? "https" : "http";
     this.#received = stream.endAfterHeaders;
     // An error of the stream shows as "close" too; without a listener it would end the process.
     stream.on("error", ignore);
-    stream.on("aborted", () => {
+    this.#on("aborted", () => {
       this.#closeWithPeer();
     });
-    stream.on("end", () => {
+    this.#on("end", () => {
       if (this.#split) {
         // Some clients end a stream that they reset: then both come together.
-        setImmediate(() => {
-          this.#endSplit();
-        });
+        setImmediate(
+          guarded(this.#fail, () => {
+            this.#endSplit();
+          }),
+        );
         this.#closeWithPeer();
         return;
       }
@@ -70,18 +80,20 @@ export class NodeHttp2Exchange implements HttpExchange {
       if (stream.closed) this.#closeWithPeer();
       else this.#onEnd();
     });
-    stream.on("close", () => {
+    this.#on("close", () => {
       this.#onClose();
     });
     // The reset may have come with the headers. Whoever serves the call hears of it as of any other end.
     setImmediate(() => {
       this.#closeWithPeer();
     });
-    stream.on("wantTrailers", () => {
-      if (!stream.destroyed) stream.sendTrailers(this.#trailer === undefined ? {} : toNodeHeaders(this.#trailer));
+    this.#on("wantTrailers", () => {
+      if (isOpen(stream)) stream.sendTrailers(this.#trailer === undefined ? {} : toNodeHeaders(this.#trailer));
     });
-    // RFC 9110, section 10.1.1: whoever asks waits for it.
-    if (headers.expect?.toLowerCase() === "100-continue") stream.additionalHeaders({ ":status": 100 });
+    // RFC 9110, section 10.1.1: a client that expects it waits for it.
+    if (headers.expect?.toLowerCase() === "100-continue" && isOpen(stream)) {
+      stream.additionalHeaders({ ":status": 100 });
+    }
   }
 
   get header(): Headers {
@@ -101,7 +113,7 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   get url(): string {
-    return urlOf(this.#target, this.#scheme, this.#authority);
+    return urlOf(this.#target, this.#scheme, this.authority ?? "localhost");
   }
 
   get headSent(): boolean {
@@ -109,13 +121,13 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   get closed(): boolean {
-    return this.#stream.destroyed || this.#ended;
+    return this.#ended || !isOpen(this.#stream);
   }
 
   receive(receiver: BodyReceiver): void {
     const stream = this.#stream;
     this.#receiver = receiver;
-    stream.on("data", (chunk: Uint8Array) => {
+    this.#on("data", (chunk: Uint8Array) => {
       this.#receiver?.onChunk(chunk);
     });
     // node:http2 reads ahead: the end of a body without a byte may have been told before anybody listened.
@@ -138,11 +150,14 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   pause(): void {
-    this.#stream.pause();
+    this.#paused ??= new PausedStream(this.#stream);
   }
 
   resume(): void {
-    this.#stream.resume();
+    const paused = this.#paused;
+    this.#paused = undefined;
+    if (paused === undefined) this.#stream.resume();
+    else paused.resume();
   }
 
   addHeader(name: string, value: string): void {
@@ -154,10 +169,14 @@ export class NodeHttp2Exchange implements HttpExchange {
     const stream = this.#stream;
     if (stream.headersSent || this.closed) return;
     const endStream = this.method === "HEAD" || bodilessStatuses.has(status);
-    stream.respond(
-      { ":status": status, ...this.#added, ...toNodeHeaders(header) },
-      { endStream, waitForTrailers: !endStream },
-    );
+    try {
+      stream.respond(
+        { ":status": status, ...this.#added, ...toNodeHeaders(header) },
+        { endStream, waitForTrailers: !endStream },
+      );
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   write(pieces: readonly Uint8Array[], sent?: () => void): boolean {
@@ -166,7 +185,7 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   onDrain(listener: () => void): void {
-    if (this.#drained === undefined) this.#stream.on("drain", () => this.#drained?.());
+    if (this.#drained === undefined) this.#on("drain", () => this.#drained?.());
     this.#drained = listener;
   }
 
@@ -207,7 +226,7 @@ export class NodeHttp2Exchange implements HttpExchange {
     this.#split = false;
     // HTTP/2 has no word for it before the response is complete: until then what comes is dropped.
     this.#receiver = undefined;
-    this.#stream.resume();
+    this.resume();
     if (this.#finished) this.#refuseRest();
   }
 
@@ -229,9 +248,18 @@ export class NodeHttp2Exchange implements HttpExchange {
   #onClose(): void {
     if (this.#split) this.#endSplit();
     const complete = this.#stream.writableFinished && (this.#received || !this.#split);
-    for (const listener of this.#closeListeners) listener(complete);
+    for (const listener of this.#closeListeners) guarded(this.#fail, listener)(complete);
     releaseStream(this.#stream);
   }
+
+  #on(event: string, listener: (chunk: Uint8Array) => void): void {
+    this.#stream.on(event, guarded(this.#fail, listener));
+  }
+
+  readonly #fail = (error: unknown): void => {
+    this.#onUnexpected(error);
+    this.reset("error");
+  };
 }
 
 function ignore(): void {

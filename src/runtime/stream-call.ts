@@ -5,6 +5,8 @@ import { reasonOf } from "../async/signals.ts";
 import { DuplexStream } from "../wire/duplex-stream.ts";
 import type { BidirectionalStream } from "../wire/duplex-stream.ts";
 import type { ActiveCall } from "./active-call.ts";
+import { boundMessage } from "./bounded-error.ts";
+import { CountedOutput, pausedBytes } from "./counted-output.ts";
 import type { HttpExchange } from "./exchange.ts";
 import type { StreamRequest, StreamRoute } from "./stream-routes.ts";
 
@@ -18,6 +20,8 @@ export interface StreamCallOptions {
   readonly toConnectError: (error: unknown) => ConnectError;
   /** Bytes of a stream that wait for the handler before its peer is asked to pause. */
   readonly streamBufferBytes: number;
+  /** Bytes that the peer may send ahead of what is read. */
+  readonly streamWindow: number;
   readonly onDenied: (status: number) => void;
 }
 
@@ -62,8 +66,10 @@ export async function serveStream(
     }
     if (state.decided) return;
     // RFC 9110, section 15.5.2.
-    const header = failure.code === Code.Unauthenticated ? { "www-authenticate": "Bearer" } : undefined;
-    answer(codeToHttpStatus(failure.code), failure.rawMessage, header);
+    const header = new Headers(failure.code === Code.Unauthenticated ? { "www-authenticate": "Bearer" } : undefined);
+    const retryAfter = failure.metadata.get("retry-after");
+    if (retryAfter !== null) header.set("retry-after", retryAfter);
+    answer(codeToHttpStatus(failure.code), boundMessage(failure.rawMessage), header);
   }
 
   function accept(header: HeadersInit | undefined): BidirectionalStream {
@@ -73,16 +79,17 @@ export async function serveStream(
     if (!head.has("content-type")) head.set("content-type", "application/octet-stream");
     // Asks nginx and its kin not to hold bytes back.
     head.set("x-accel-buffering", "no");
+    const output = new CountedOutput(exchange, call);
+    /** What waits for the handler, and what the peer may send meanwhile. */
+    const pausedMemory = options.streamBufferBytes + pausedBytes(exchange, options.streamWindow);
+    let paused = false;
     const made = new DuplexStream(
       {
-        write(pieces, sent) {
-          for (const { byteLength } of pieces) call.bytesOut += byteLength;
-          call.touch();
-          return exchange.write(pieces, () => {
+        write: (pieces, sent) =>
+          output.write(pieces, () => {
             call.touch();
             sent();
-          });
-        },
+          }),
         end: () => {
           exchange.end();
         },
@@ -95,8 +102,12 @@ export async function serveStream(
         },
         pause: () => {
           exchange.pause();
+          paused = call.memory.charge(pausedMemory);
+          if (!paused) call.memory.exhausted();
         },
         resume: () => {
+          if (paused) call.memory.release(pausedMemory);
+          paused = false;
           exchange.resume();
         },
       },
@@ -107,6 +118,7 @@ export async function serveStream(
       made.onStopped(new ConnectError("the client takes no more of this stream", Code.Canceled));
     });
     exchange.onDrain(() => {
+      output.drained();
       made.onDrain();
     });
     exchange.sendHead(200, head);

@@ -39,7 +39,7 @@ export interface StreamRequest {
 export type StreamHandler = (request: StreamRequest) => void | Promise<void>;
 
 export interface StreamOptions {
-  /** The scope that the token must have, such as `data:read:logs/app`. Default: any valid token will do. */
+  /** The scope that the token must have, such as `data:read:logs/app`. Default: `rpc:` and the path, as in `rpc:/tunnel`. */
   readonly scope?: string;
 }
 

@@ -5,7 +5,11 @@ import * as grpc from "@connectrpc/connect/protocol-grpc";
 import { maxTimerMs } from "../async/timers.ts";
 import { ChunkQueue } from "../wire/chunk-queue.ts";
 import type { ActiveCall } from "./active-call.ts";
+import { CountedOutput } from "./counted-output.ts";
 import type { HttpExchange } from "./exchange.ts";
+import { readUnaryFailure } from "./unary-failure.ts";
+import { UnaryBody, weighQuery } from "./unary-body.ts";
+import type { UnaryLimits } from "./unary-body.ts";
 
 /** What a POST may carry (https://www.w3.org/TR/ldp/#header-accept-post). */
 const acceptPost = [
@@ -27,6 +31,7 @@ export async function serveUniversal(
   exchange: HttpExchange,
   call: ActiveCall,
   contextValues: ContextValues,
+  limits: UnaryLimits,
 ): Promise<UniversalServerResponse> {
   boundTimeout(exchange.header);
   const request: UniversalServerRequest = {
@@ -36,14 +41,34 @@ export async function serveUniversal(
     method: exchange.method,
     url: exchange.url,
     header: exchange.header,
-    body: bodyOf(exchange, call),
+    body: requestBody(exchange, call, limits),
     signal: call.signal,
     contextValues,
   };
   let response = await handler(request);
   if (response.status === 415) response = { ...response, header: new Headers({ "accept-post": acceptPost }) };
+  if (call.shape === "unary" && call.protocol === "connect") {
+    const unread = call.messagesIn === 0 && call.error === undefined;
+    const failure = await readUnaryFailure(response, unread, limits.acceptCompression);
+    if (failure !== undefined) {
+      call.error ??= failure.error;
+      response = failure.response;
+    }
+  }
   await writeResponse(response, exchange, call);
   return response;
+}
+
+/** Connect decodes a unary request itself, so that this is read, and weighed, when the call has passed the gate. */
+function requestBody(exchange: HttpExchange, call: ActiveCall, limits: UnaryLimits): AsyncIterable<Uint8Array> {
+  if (call.shape !== "unary") return bodyOf(exchange, call);
+  if (exchange.method === "GET") {
+    call.afterGate = () => weighQuery(exchange.url, call, limits);
+    return bodyOf(exchange, call);
+  }
+  const body = new UnaryBody(exchange.header, call, limits);
+  call.afterGate = () => body.read(bodyOf(exchange, call));
+  return body.take();
 }
 
 /** Connect sets a timer for what the client asks, and a timer beyond its range fires at once. */
@@ -64,14 +89,13 @@ async function writeResponse(
   call: ActiveCall,
 ): Promise<void> {
   const chunks = body?.[Symbol.asyncIterator]();
+  const output = new CountedOutput(exchange, call);
   try {
     if (chunks !== undefined) {
       for (let chunk = await chunks.next(); chunk.done !== true; chunk = await chunks.next()) {
         if (call.closed) return;
         exchange.sendHead(status, header);
-        call.bytesOut += chunk.value.byteLength;
-        call.touch();
-        if (!exchange.write([chunk.value])) await drained(exchange, call);
+        if (!output.write([chunk.value])) await drained(exchange, call, output);
         call.touch();
       }
     }
@@ -85,10 +109,11 @@ async function writeResponse(
 }
 
 /** Waits until the peer has taken what was written, or the call is over. */
-function drained(exchange: HttpExchange, call: ActiveCall): Promise<void> {
+function drained(exchange: HttpExchange, call: ActiveCall, output: CountedOutput): Promise<void> {
   return new Promise((resolve) => {
     const cleanup = call.onClose(resolve);
     exchange.onDrain(() => {
+      output.drained();
       cleanup();
       resolve();
     });

@@ -6,6 +6,7 @@ import type { AppendInput, AppendResult, Appender, ProducerId, SealChecksum, Sto
 import { sizeOf, toOptionalNumber, toRecords } from "./conversions.ts";
 import { hashRange } from "./hash-range.ts";
 import type { DataLimits } from "./limits.ts";
+import type { Call } from "../runtime/call.ts";
 
 export interface SessionOptions {
   readonly stream: string;
@@ -13,6 +14,9 @@ export interface SessionOptions {
   readonly producer?: ProducerId;
   readonly expectedSeq?: number;
 }
+
+/** What a record takes in memory besides its data, its headers and their names, in bytes. */
+const recordBytes = 300;
 
 /**
  * The appends of one Upload or Exchange call: many in flight, in order, and the
@@ -25,6 +29,8 @@ export class AppendSession {
   readonly #hasProducer: boolean;
   readonly #limits: DataLimits;
   readonly #signal: AbortSignal;
+  /** What the call holds; absent if it did not come over a socket. */
+  readonly #memory: Call["memory"] | undefined;
   /** Of everything from `appender.firstSeq` on, as long as this call alone stored it. */
   readonly #hash = createHash("sha256");
   #hashedTo: number;
@@ -38,9 +44,10 @@ export class AppendSession {
     options: SessionOptions,
     limits: DataLimits,
     signal: AbortSignal,
+    memory: Call["memory"] | undefined,
   ): Promise<AppendSession> {
     const appender = await store.openAppender(options);
-    return new AppendSession(store, appender, options, limits, signal);
+    return new AppendSession(store, appender, options, limits, signal, memory);
   }
 
   private constructor(
@@ -49,6 +56,7 @@ export class AppendSession {
     options: SessionOptions,
     limits: DataLimits,
     signal: AbortSignal,
+    memory: Call["memory"] | undefined,
   ) {
     this.#store = store;
     this.appender = appender;
@@ -56,6 +64,7 @@ export class AppendSession {
     this.#hasProducer = options.producer !== undefined;
     this.#limits = limits;
     this.#signal = signal;
+    this.#memory = memory;
     this.#hashedTo = appender.firstSeq;
   }
 
@@ -66,6 +75,12 @@ export class AppendSession {
   async append(batch: AppendBatch): Promise<{ stored: Promise<AppendResult> }> {
     const input = await this.#toInput(batch);
     const size = sizeOf(input.records);
+    const held = size + input.records.length * recordBytes;
+    // What the disk is about to take makes room.
+    while (this.#memory?.charge(held) === false) {
+      if (this.#pendingBytes === 0) throw this.#memory.exhausted();
+      await this.#room();
+    }
     this.#pendingBytes += size;
     const stored = this.appender.append(input).then((result) => {
       this.#hashStored(input, result);
@@ -75,6 +90,7 @@ export class AppendSession {
     stored
       .finally(() => {
         this.#pendingBytes -= size;
+        this.#memory?.release(held);
         for (const wake of this.#waiting.splice(0)) wake();
       })
       // Whoever called has the failure in `stored`.

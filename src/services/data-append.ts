@@ -21,9 +21,15 @@ import type { AppendSession } from "./append-session.ts";
 /** Appends of one call that wait for their ack to be taken. Beyond it the server stops reading from the call. */
 const maxPendingAcks = 1024;
 
-/** An append that has been handed to the store. */
+/** An append that has been handed to the store. It may wait for long until its ack is taken, and so does not keep the records. */
 export interface PendingAppend {
-  readonly batch: AppendBatch;
+  readonly batch: {
+    readonly records: number;
+    /** Of the records' data. */
+    readonly bytes: number;
+    /** With the checksum that the client has given, or an empty one. */
+    readonly seal: { readonly sha256: Uint8Array } | undefined;
+  };
   readonly stored: Promise<AppendResult>;
 }
 
@@ -58,9 +64,8 @@ export function startAppends(requests: AsyncIterator<Request>, session: AppendSe
       if (message.case !== "append") {
         throw new DomainError({ kind: "invalid-argument", detail: "every message after `open` must be `append`" });
       }
-      const batch = message.value;
-      const { stored } = await session.append(batch);
-      await appends.push({ batch, stored });
+      const { stored } = await session.append(message.value);
+      await appends.push({ batch: summaryOf(message.value), stored });
     }
     appends.end();
   };
@@ -68,6 +73,14 @@ export function startAppends(requests: AsyncIterator<Request>, session: AppendSe
     appends.fail(error instanceof Error ? error : new Error("the requests failed", { cause: error }));
   });
   return appends;
+}
+
+function summaryOf({ records, seal, sha256 }: AppendBatch): PendingAppend["batch"] {
+  return {
+    records: records.length,
+    bytes: records.reduce((sum, { data }) => sum + data.byteLength, 0),
+    seal: seal ? { sha256: sha256.slice() } : undefined,
+  };
 }
 
 /** The answers to the appends, in their order, each once its batch is durable. */

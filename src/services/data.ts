@@ -8,6 +8,7 @@ import { merge } from "../async/merge.ts";
 import { onAbort, reasonOf } from "../async/signals.ts";
 import { principalKey } from "../auth/principal.ts";
 import { requireScope } from "../auth/scopes.ts";
+import { callKey } from "../runtime/call.ts";
 import type { Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
 import { callEndOf } from "./call-end.ts";
@@ -44,7 +45,8 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
 
   function openSession(open: Parameters<typeof sessionOptions>[0], context: HandlerContext): Promise<AppendSession> {
     authorize(context, "write", open.stream);
-    return AppendSession.open(store, sessionOptions(open), limits, context.signal);
+    const memory = context.values.get(callKey)?.memory;
+    return AppendSession.open(store, sessionOptions(open), limits, context.signal, memory);
   }
 
   function followOptions(
@@ -124,11 +126,11 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
           duplicateBatches++;
         } else {
           firstSeq ??= result.firstSeq;
-          records += batch.records.length;
-          bytes += batch.records.reduce((sum, { data }) => sum + data.byteLength, 0);
+          records += batch.records;
+          bytes += batch.bytes;
         }
         nextSeq = result.nextSeq;
-        if (batch.seal) seal = { sha256: batch.sha256 };
+        seal = batch.seal;
       }
       return {
         firstSeq: BigInt(firstSeq ?? nextSeq),

@@ -3,6 +3,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
 import type { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { reasonOf } from "../async/signals.ts";
+import { quote } from "../clip.ts";
 import { callEndOf } from "./call-end.ts";
 import type { CallEnd } from "./call-end.ts";
 
@@ -54,12 +55,27 @@ export class HealthState {
  * A Watch ends with `drainSignal`, after it has told the last status.
  */
 export function createHealthService(state: HealthState, drainSignal: AbortSignal): ServiceImpl<typeof Health> {
+  async function* statuses(service: string, call: CallEnd): AsyncGenerator<{ status: Status }> {
+    let last: Status | undefined;
+    for (;;) {
+      const status = state.statusOf(service);
+      if (status !== last) {
+        last = status;
+        yield { status };
+        // It may have changed while the client took the message.
+        continue;
+      }
+      if (drainSignal.aborted) throw reasonOf(drainSignal);
+      await state.change(call);
+    }
+  }
+
   return {
     check({ service }) {
       const status = state.statusOf(service);
       if (status === Status.SERVICE_UNKNOWN) {
         throw new ConnectError(
-          `there is no service "${service}" here: ask for "", or one of ${state.services.join(", ")}`,
+          `there is no service ${quote(service)} here: ask for "", or one of ${state.services.join(", ")}`,
           Code.NotFound,
         );
       }
@@ -72,19 +88,7 @@ export function createHealthService(state: HealthState, drainSignal: AbortSignal
       };
     },
 
-    async *watch({ service }, context) {
-      let last: Status | undefined;
-      for (;;) {
-        const status = state.statusOf(service);
-        if (status !== last) {
-          last = status;
-          yield { status };
-          // It may have changed while the client took the message.
-          continue;
-        }
-        if (drainSignal.aborted) throw reasonOf(drainSignal);
-        await state.change(callEndOf(context));
-      }
-    },
+    // A generator keeps its arguments for as long as it lives: it gets the name, and not the request.
+    watch: ({ service }, context) => statuses(service, callEndOf(context)),
   };
 }

@@ -17,6 +17,7 @@ import {
   ServerReflectionResponseSchema as ResponseV1alphaSchema,
 } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import type { ServerReflectionRequest as RequestV1alpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { clip } from "../clip.ts";
 import { indexSymbols } from "./reflection-symbols.ts";
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
@@ -125,7 +126,7 @@ function files(
 }
 
 function failure(errorCode: Code, what: string): Answer {
-  return { case: "errorResponse", value: { errorCode, errorMessage: `there is no ${what} here` } };
+  return { case: "errorResponse", value: { errorCode, errorMessage: `there is no ${clip(what)} here` } };
 }
 
 /** What the file imports, directly or not, each before those that need it. */

@@ -3,6 +3,7 @@ import type { Database, RootDatabase } from "lmdb";
 import { closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { DomainError } from "../errors.ts";
+import { describeOpenMode, privateModes } from "../file-modes.ts";
 import type { StreamInfo } from "./store.ts";
 
 /** A stream as it is stored. */
@@ -48,22 +49,37 @@ const magic = 0xbeefc0de;
 /** Where a meta page has the magic number, the page size and the last page's number. */
 const offsets = { magic: 24, pageSize: 48, lastPage: 144 } as const;
 
-/** Opens the environment, after checks that leave everything as it is when something is wrong. */
-export function openTables(dir: string): Tables {
+/** The files of an environment. */
+const files = ["data.mdb", "lock.mdb"];
+
+/**
+ * Opens the environment, after checks that leave everything as it is when something is wrong. What it makes is for this
+ * user alone. What is there already keeps its mode, which somebody may have chosen; `warn` is called if others can read
+ * or change it.
+ */
+export function openTables(dir: string, warn: (message: string) => void = () => undefined): Tables {
   const unreadable = (cause: unknown): DomainError =>
     new DomainError({ kind: "store-unreadable", dir, detail: messageOf(cause) }, { cause });
   try {
-    makeDirectory(resolve(dir));
+    makeDirectory(resolve(dir), privateModes.directory);
   } catch (cause) {
     throw unreadable(cause);
   }
   const problem = checkFile(join(dir, "data.mdb"), unreadable);
   if (problem !== undefined) throw new DomainError({ kind: "store-corrupt", dir, detail: problem });
+  for (const message of [
+    describeOpenMode(dir, privateModes.directory),
+    ...files.map((name) => describeOpenMode(join(dir, name), privateModes.file)),
+  ]) {
+    if (message !== undefined) warn(message);
+  }
   let root: RootDatabase;
   try {
     // A commit is visible once it is flushed, and not before: what a reader has seen, no crash takes away.
     // lmdb's own batches of an event turn are off: ours take their place, and theirs fail unobserved.
-    root = open({ path: dir, noSubdir: false, maxDbs: 16, overlappingSync: false, eventTurnBatching: false });
+    const options = { path: dir, noSubdir: false, maxDbs: 16, overlappingSync: false, eventTurnBatching: false };
+    // lmdb reads this option too, but its types do not know it. Without it files are made with 0664.
+    root = open({ ...options, permissionsMode: privateModes.file } as typeof options);
   } catch (cause) {
     throw unreadable(cause);
   }
@@ -97,13 +113,13 @@ export function openTables(dir: string): Tables {
   }
 }
 
-/** Makes the directory and those above it. */
-function makeDirectory(dir: string): void {
+/** Makes the directory, for this user alone, and those above it, as they usually are. */
+function makeDirectory(dir: string, mode?: number): void {
   const parent = dirname(dir);
   // Where nothing can be made, as in /proc, mkdir's own `recursive` tries for ever (seen with Node 24.21).
   if (!existsSync(parent)) makeDirectory(parent);
   try {
-    mkdirSync(dir);
+    mkdirSync(dir, mode);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== "EEXIST" || !statSync(dir).isDirectory()) throw cause;
   }

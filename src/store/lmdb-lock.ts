@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { closeSync, openSync, rmSync } from "node:fs";
+import { chmodSync, closeSync, openSync, rmSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import type { Server } from "node:net";
 import { join } from "node:path";
 import { DomainError } from "../errors.ts";
+import { privateModes } from "../file-modes.ts";
 import type { Tables } from "./lmdb-env.ts";
 
 /**
@@ -57,6 +58,12 @@ function listenOn(dir: string, { path, close }: SocketPath): Promise<Server> {
       reject(new DomainError({ kind: "store-unreadable", dir, detail: `no lock: ${cause.message}` }, { cause }));
     });
     server.listen(path, () => {
+      try {
+        // Connecting needs no more than the owner's own rights; a system without modes for sockets does without.
+        chmodSync(path, privateModes.file);
+      } catch {
+        // In a directory of mode 0700 nobody else reaches it anyway.
+      }
       close();
       server.unref();
       resolve(server);

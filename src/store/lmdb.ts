@@ -38,6 +38,8 @@ export interface LmdbStoreOptions {
   readonly maxBytes: number;
   /** Milliseconds after which an idle producer is forgotten. */
   readonly producerTtlMs: number;
+  /** Called with a sentence for what is no reason to fail, such as files that other users can read. */
+  readonly onWarning?: (message: string) => void;
   /** Milliseconds since the Unix epoch. */
   readonly now?: () => number;
 }
@@ -51,7 +53,7 @@ const rowsAtOnce = 100;
  * "store-locked", "store-corrupt" or "store-unreadable".
  */
 export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
-  const tables = openTables(options.dir);
+  const tables = openTables(options.dir, options.onWarning);
   try {
     const unlock = await lockStore(options.dir, tables);
     try {

@@ -7,6 +7,9 @@ export interface ChunkSource {
 /** Bytes that wait for the reader before the source is asked to pause. */
 const maxQueuedBytes = 64 * 1024;
 
+/** What a chunk that waits costs besides its bytes: without it, tiny ones would wait without bound. */
+const waitingBytes = 128;
+
 /** The chunks of a body, from the exchange that brings them to the one who reads them. */
 export class ChunkQueue {
   readonly #source: ChunkSource;
@@ -24,7 +27,7 @@ export class ChunkQueue {
   push(chunk: Uint8Array): void {
     if (this.#state.kind !== "open") return;
     this.#chunks.push(chunk);
-    this.#bytes += chunk.byteLength;
+    this.#bytes += chunk.byteLength + waitingBytes;
     if (this.#bytes > maxQueuedBytes) this.#source.pause();
     this.#wake?.();
   }

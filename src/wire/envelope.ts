@@ -52,6 +52,16 @@ export class EnvelopeParser {
     return this.#prefixHave + this.#partHave;
   }
 
+  /** Bytes of memory for an envelope that has not arrived whole. */
+  get allocatedBytes(): number {
+    return this.#part?.byteLength ?? 0;
+  }
+
+  /** Forgets an envelope that has not arrived whole; nothing is pushed after it. */
+  drop(): void {
+    this.#part = undefined;
+  }
+
   /** With `lent` the chunk's memory is written again afterwards: what is whole in it is copied then, all in one. */
   push(chunk: Uint8Array, sink: EnvelopeSink, lent = false): void {
     const end = chunk.byteLength;

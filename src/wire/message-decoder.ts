@@ -27,6 +27,8 @@ const maxTag = (256 << 3) - 1;
 /** protobuf-es has the limit on how deep messages may lie in each other. */
 const maxDepth = 20;
 
+const nothing = new Uint8Array(0);
+
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Well-known types that stand in messages as themselves. */
@@ -42,12 +44,15 @@ export function compileDecoder(desc: DescMessage): MessageDecoder | undefined {
   const decode = compileMessage(desc, new Map());
   if (decode === undefined) return undefined;
   // One for all: decoding is not interrupted.
-  const cursor: Cursor = { bytes: new Uint8Array(0), pos: 0, depth: 0 };
+  const cursor: Cursor = { bytes: nothing, pos: 0, depth: 0 };
   return (bytes) => {
     cursor.bytes = bytes;
     cursor.pos = 0;
     cursor.depth = 0;
-    return decode(cursor, bytes.length);
+    const message = decode(cursor, bytes.length);
+    // Otherwise the last message of each type would be kept.
+    cursor.bytes = nothing;
+    return message;
   };
 }
 

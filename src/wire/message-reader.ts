@@ -2,7 +2,23 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { compressedFlag } from "@connectrpc/connect/protocol";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { EnvelopeParser } from "./envelope.ts";
+import { inflate } from "./inflate.ts";
 import type { ChunkReceiver } from "./lent.ts";
+import type { MemoryAccount } from "./memory-account.ts";
+import { unweighedBytes } from "./weight-limits.ts";
+
+/** How a reader counts the memory that it, and who reads from it, holds. */
+export interface ReaderMemory {
+  readonly account: MemoryAccount;
+  /** The bytes that a message takes once it is decoded; throws for one that must not be decoded. */
+  readonly weigh: (payload: Uint8Array) => number;
+  /** Bytes that the peer may still send while the source is paused. */
+  readonly pausedBytes: number;
+  /** The body has one message, which its reader keeps after it has asked for the next. */
+  readonly single: boolean;
+  /** Gets a single message with its charge, to release it when the message can be; without it that is at `return`. */
+  readonly onHeld?: ((message: object, bytes: number) => void) | undefined;
+}
 
 export interface MessageReaderOptions<T> {
   /** Where the chunks come from. After `pause` some may still come. */
@@ -26,7 +42,14 @@ export interface MessageReaderOptions<T> {
   readonly onBytes?: (count: number) => void;
   /** May give memory that has not been cleared. */
   readonly allocate?: (size: number) => Uint8Array<ArrayBuffer>;
+  readonly memory?: ReaderMemory;
 }
+
+/** Bytes that wait, up to this, are not counted: each open call is charged for more than that. */
+const uncountedBytes = 4096;
+
+/** A chunk that is a smaller part of its memory than this is copied, so that it does not keep the rest from being freed. */
+const leastShare = 1 / 8;
 
 /** What a message that waits costs besides its payload, in bytes: without it, empty ones would wait without bound. */
 const waitingBytes = 64;
@@ -54,6 +77,11 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
   #ended = false;
   #complete = false;
   #failure: Error | undefined;
+  /** What waits is copied, because the chunk is a small part of its memory. */
+  #sparse = false;
+  /** Bytes that are counted, of what waits and of the message that has been read last. */
+  #counted = 0;
+  #held = 0;
 
   constructor(options: MessageReaderOptions<T>) {
     this.#options = options;
@@ -71,6 +99,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
   #push(chunk: Uint8Array, lent: boolean): void {
     this.#options.onBytes?.(chunk.byteLength);
     if (this.#ended || this.#failure !== undefined) return;
+    this.#sparse = !lent && chunk.byteLength < chunk.buffer.byteLength * leastShare;
     try {
       this.#parser.push(chunk, this.#take, lent);
     } catch (error) {
@@ -81,6 +110,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
       this.#paused = true;
       this.#options.source.pause();
     }
+    this.#count();
   }
 
   onEnd(): void {
@@ -105,6 +135,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
   }
 
   next(): Promise<Result<T>> {
+    if (this.#held > 0 && this.#options.memory?.single !== true) this.#hold(0);
     for (let item = this.#queue[this.#head]; item !== undefined; item = this.#queue[this.#head]) {
       this.#head++;
       if (this.#head === this.#queue.length) {
@@ -113,6 +144,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
       }
       this.#queuedBytes -= item.payload.byteLength + waitingBytes;
       if (this.#paused && this.#queuedBytes <= this.#options.maxQueuedBytes / 2) this.#letFlow();
+      if (this.#counted > 0) this.#count();
       if ((item.flags & compressedFlag) !== 0) return this.#inflate(item.flags, item.payload);
       try {
         const result = this.#open(item.flags, item.payload);
@@ -131,6 +163,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
   /** The reader wants no more. What the peer still sends is dropped, so that it is not kept from its own reading. */
   return(): Promise<Result<T>> {
     this.#drop();
+    this.#hold(0);
     this.#complete = true;
     this.#ended = true;
     this.#settle();
@@ -151,7 +184,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
     this.#options.onMessage?.();
     const waiter = this.#waiters.shift();
     if (waiter === undefined) {
-      this.#queue.push({ flags, payload });
+      this.#queue.push({ flags, payload: this.#sparse ? payload.slice() : payload });
       this.#queuedBytes += payload.byteLength + waitingBytes;
     } else if ((flags & compressedFlag) !== 0) {
       waiter.resolve(this.#inflate(flags, payload));
@@ -174,7 +207,15 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
         end.take(payload);
         return undefined;
       }
-      return { done: false, value: parse(payload) };
+      const { memory } = this.#options;
+      if (memory === undefined || payload.byteLength <= unweighedBytes) return { done: false, value: parse(payload) };
+      this.#hold(memory.weigh(payload));
+      const value = parse(payload);
+      if (memory.onHeld !== undefined && typeof value === "object" && value !== null) {
+        memory.onHeld(value, this.#held);
+        this.#held = 0;
+      }
+      return { done: false, value };
     } catch (error) {
       // After a message that cannot be read, nothing later is.
       this.#failOf(error, true);
@@ -183,13 +224,13 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
   }
 
   async #inflate(flags: number, payload: Uint8Array): Promise<Result<T>> {
-    const { compression, maxMessageBytes } = this.#options;
+    const { compression, maxMessageBytes, memory } = this.#options;
     let plain: Uint8Array;
     try {
       if (compression === null) {
         throw new ConnectError("received compressed envelope, but do not know how to decompress", Code.Internal);
       }
-      plain = await compression.decompress(payload, maxMessageBytes);
+      plain = await inflate(compression, payload, maxMessageBytes, memory?.account);
     } catch (error) {
       this.#failOf(error, true);
       throw error;
@@ -226,12 +267,42 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
     this.#queue = [];
     this.#head = 0;
     this.#queuedBytes = 0;
+    this.#parser.drop();
+    this.#options.memory?.account.release(this.#counted);
+    this.#counted = 0;
+  }
+
+  /** Counts what waits for the reader, or has not arrived whole. */
+  #count(): void {
+    const { memory } = this.#options;
+    if (memory === undefined) return;
+    let bytes = this.#queuedBytes + this.#parser.allocatedBytes;
+    if (this.#paused) bytes += memory.pausedBytes;
+    if (bytes <= uncountedBytes) bytes = 0;
+    const more = bytes - this.#counted;
+    if (more > 0 && !memory.account.charge(more)) {
+      this.#failOf(memory.account.exhausted(), true);
+      return;
+    }
+    if (more < 0) memory.account.release(-more);
+    this.#counted = bytes;
+  }
+
+  /** Counts the message that has been read last; throws if there is no memory for it. */
+  #hold(bytes: number): void {
+    const { memory } = this.#options;
+    if (memory === undefined || bytes === this.#held) return;
+    memory.account.release(this.#held);
+    this.#held = 0;
+    if (bytes > 0 && !memory.account.charge(bytes)) throw memory.account.exhausted();
+    this.#held = bytes;
   }
 
   #letFlow(): void {
     if (!this.#paused) return;
     this.#paused = false;
     this.#options.source.resume();
+    if (this.#counted > 0) this.#count();
   }
 }
 

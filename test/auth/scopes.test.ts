@@ -1,20 +1,38 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { allows, isScope, requireScope } from "../../src/auth/scopes.ts";
-import type { Need } from "../../src/auth/scopes.ts";
+import type { Permission } from "../../src/auth/scopes.ts";
 
-const read = (stream: string): Need => ({ kind: "data", access: "read", stream });
-const write = (stream: string): Need => ({ kind: "data", access: "write", stream });
-const greet: Need = { kind: "greet" };
+const read = (stream: string): Permission => ({ kind: "data", access: "read", stream });
+const write = (stream: string): Permission => ({ kind: "data", access: "write", stream });
+const rpc = (called: string): Permission => ({ kind: "rpc", name: called });
+const greet: Permission = { kind: "greet" };
 const name = fc.stringMatching(/^[a-z0-9][a-z0-9._/-]{0,20}$/);
 
 describe("a scope", () => {
-  it.each(["greet", "admin", "data:read:a", "data:read:*", "data:write:logs/*", "data:write:a.b_c-d/0"])(
-    "may be %s",
-    (scope) => {
-      expect(isScope(scope)).toBe(true);
-    },
-  );
+  it.each([
+    "greet",
+    "admin",
+    "data:read:a",
+    "data:read:*",
+    "data:write:logs/*",
+    "data:write:a.b_c-d/0",
+    "rpc:Tally",
+    "rpc:tally.v1.TallyService",
+    "rpc:tally.v1.TallyService/Add",
+    "rpc:tally.v1.TallyService/*",
+    "rpc:tally.v1.TallyService/Get*",
+    "rpc:tally.v1.*",
+    "rpc:tally.v1.Tally*",
+    "rpc:*",
+    "rpc:/",
+    "rpc:/tunnel",
+    "rpc:/rooms/a-b.c:1",
+    "rpc:/rooms/*",
+    "rpc:/*",
+  ])("may be %s", (scope) => {
+    expect(isScope(scope)).toBe(true);
+  });
 
   it.each([
     "",
@@ -34,13 +52,30 @@ describe("a scope", () => {
     "data:read:A",
     "data:read:a b",
     "data:read:a\n",
+    "rpc",
+    "rpc:",
+    "rpc:tally.v1.",
+    "rpc:.v1",
+    "rpc:tally..v1",
+    "rpc:tally.v1/",
+    "rpc:/a b",
+    "rpc:tally.v1/Add/More",
+    "rpc:tally.*.v1",
+    "rpc:tally.**",
+    "rpc:tally./*",
+    "rpc:1tally",
+    "rpc:tally-v1",
+    "rpc:*/Add",
+    "rpc:/a*b",
+    "rpc:tally.v1.TallyService\n",
+    "RPC:tally.v1.TallyService",
   ])("is not %j", (scope) => {
     expect(isScope(scope)).toBe(false);
   });
 });
 
 describe("what scopes allow", () => {
-  it.each<[scope: string, allowed: Need[], refused: Need[]]>([
+  it.each<[scope: string, allowed: Permission[], refused: Permission[]]>([
     ["admin", [greet, read("a"), write("a")], []],
     ["greet", [greet], [read("greet"), write("a")]],
     ["data:read:logs", [read("logs")], [write("logs"), read("logs/a"), read("log"), read("logs2"), greet]],
@@ -52,7 +87,17 @@ describe("what scopes allow", () => {
     ],
     ["data:read:logs*", [read("logs"), read("logs/a"), read("logs2")], [read("log"), read("a/logs"), write("logs")]],
     ["data:read:*", [read("a"), read("z/z")], [write("a"), greet]],
+    ["rpc:t.v1.A", [rpc("t.v1.A"), rpc("t.v1.A/Add")], [rpc("t.v1.AB/Add"), rpc("t.v1"), rpc("t.v1.B/Add"), greet]],
+    ["rpc:t.v1.A/Add", [rpc("t.v1.A/Add")], [rpc("t.v1.A"), rpc("t.v1.A/AddAll"), rpc("t.v1.A/Get")]],
+    ["rpc:t.v1.*", [rpc("t.v1.A/Add"), rpc("t.v1.B"), rpc("t.v1.x.C/D")], [rpc("t.v1"), rpc("t.v10.A"), rpc("/t")]],
+    ["rpc:t.v1.A/*", [rpc("t.v1.A/Add")], [rpc("t.v1.A"), rpc("t.v1.B/Add")]],
+    ["rpc:t.v1.A/Get*", [rpc("t.v1.A/Get"), rpc("t.v1.A/GetAll")], [rpc("t.v1.A/Add")]],
+    ["rpc:/tunnel", [rpc("/tunnel")], [rpc("/tunnel/a"), rpc("/tunnels"), rpc("tunnel")]],
+    ["rpc:/rooms/*", [rpc("/rooms/a"), rpc("/rooms/")], [rpc("/rooms"), rpc("/room")]],
+    ["rpc:*", [rpc("t.v1.A/Add"), rpc("/tunnel")], [greet, read("a"), write("a"), { kind: "admin" }]],
+    ["data:read:*", [], [rpc("data"), rpc("data.v1.DataService/Read")]],
     // A dot is a dot.
+    ["rpc:a.b", [rpc("a.b/C")], [rpc("axb/C")]],
     ["data:read:a.b", [read("a.b")], [read("axb")]],
   ])("%s", (scope, allowed, refused) => {
     const principal = { name: "p", scopes: [scope] };
@@ -90,6 +135,12 @@ describe("what scopes allow", () => {
       expect(() => {
         requireScope(principal, write("a/b"));
       }).toThrow("it needs the scope data:write:a/b");
+      expect(() => {
+        requireScope(principal, rpc("t.v1.A/Add"));
+      }).toThrow("it needs the scope rpc:t.v1.A, or rpc:t.v1.A/Add");
+      expect(() => {
+        requireScope(principal, rpc("/tunnel"));
+      }).toThrow(/it needs the scope rpc:\/tunnel$/);
     }
   });
 });

@@ -29,12 +29,12 @@ function shown(error: unknown): string {
 describe("a tokens file", () => {
   it("gives each token its principal", async () => {
     const entries = await readList(
-      { ...good, scopes: ["greet", "admin", "data:read:logs/*", "data:write:logs/a"] },
+      { ...good, scopes: ["greet", "admin", "data:read:logs/*", "data:write:logs/a", "rpc:tally.v1.*", "rpc:/tunnel"] },
       { name: "b", sha256: hash("b").toUpperCase(), scopes: ["data:read:*"], expires: "2030-01-31T01:00:00.5+01:00" },
     );
     expect(findToken(entries, "a")).toEqual({
       name: "a",
-      scopes: ["greet", "admin", "data:read:logs/*", "data:write:logs/a"],
+      scopes: ["greet", "admin", "data:read:logs/*", "data:write:logs/a", "rpc:tally.v1.*", "rpc:/tunnel"],
     });
     expect(findToken(entries, "b")).toEqual({
       name: "b",

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { useServer } from "../support/server.ts";
+import { useTokensFile } from "../support/tokens.ts";
 
 const origin = "https://app.example.com";
 
@@ -35,7 +36,7 @@ describe("CORS", () => {
   });
 
   it("shows an error, such as a missing token, to an admitted page", async () => {
-    const server = await useServer({ corsOrigins: ["*"] });
+    const server = await useServer({ corsOrigins: ["*"], tokensFile: await useTokensFile() });
     const call = await fetch(new URL("/greet.v1.GreetService/Greet", server.url), {
       method: "POST",
       headers: { Origin: origin, "Content-Type": "application/json" },

@@ -90,7 +90,7 @@ describe("the gate", () => {
       socket.destroy();
     });
     socket.write(
-      `POST /greet.v1.GreetService/GreetAll HTTP/1.1\r\nHost: x\r\nContent-Type: application/connect+proto\r\nTransfer-Encoding: chunked\r\n\r\n`,
+      `POST /greet.v1.GreetService/GreetAll HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/connect+proto\r\nTransfer-Encoding: chunked\r\n\r\n`,
     );
     const answer = await within(
       5000,

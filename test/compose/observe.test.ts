@@ -1,10 +1,17 @@
 import { createClient } from "@connectrpc/connect";
+import { once } from "node:events";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pino } from "pino";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { DataService } from "../../gen/data/v1/data_pb.ts";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
-import { until } from "../support/deadline.ts";
-import { useServer } from "../support/server.ts";
+import type { StartOptions } from "../../src/compose.ts";
+import { until, within } from "../support/deadline.ts";
+import { tlsFiles } from "../support/http3.ts";
+import { useSession } from "../support/raw.ts";
+import { startServer, useServer } from "../support/server.ts";
 import { createTransport } from "../support/transports.ts";
 
 const secret = "sample";
@@ -50,6 +57,90 @@ describe("the log", () => {
     expect(text).not.toContain(`Bearer ${secret}`);
     expect(text).not.toContain(payload);
     expect(text).toContain("[redacted]");
+  });
+});
+
+describe("the log of requests", () => {
+  it("shows the headers that are listed, none of the others, and no query", async () => {
+    const { log, lines } = collectLog("debug");
+    const streams: StartOptions["streams"] = ({ onStream }) => {
+      onStream("/tunnel", (request) => {
+        request.accept();
+      });
+    };
+    const server = await useServer({ corsOrigins: ["https://app.example.com"] }, { log, streams });
+    const session = useSession(server.url);
+    const headers = {
+      "content-type": "application/json",
+      "user-agent": "a".repeat(1000),
+      "connect-protocol-version": "1",
+      origin: "https://app.example.com",
+      referer: "https://app.example.com/page?code=hidden-1#hidden-2",
+      "x-forwarded-uri": "/?hidden-3",
+      "x-forwarded-for": "hidden-4",
+      cookie: "hidden-5",
+      "x-amzn-oidc-data": "hidden-6",
+      "x-pin": "hidden-7",
+      forwarded: "for=hidden-8",
+      "proxy-authorization": "hidden-9",
+      "if-none-match": "hidden-10",
+      // C1 controls, which some terminals act on, are allowed in a field's value as obs-text.
+      "accept-encoding": "gzip\u009b31m\u0085",
+      "acme-token": secret,
+    };
+    const message = encodeURIComponent(JSON.stringify({ name: "hidden-11" }));
+    for (const [path, method, fields] of [
+      ["/greet.v1.GreetService/Greet", "POST", headers],
+      [`/greet.v1.GreetService/Greet?connect=v1&encoding=json&message=${message}`, "GET", headers],
+      ["/tunnel?hidden-12", "POST", headers],
+      ["/hidden-path?hidden-13", "GET", headers],
+    ] as const) {
+      const stream = session.request({ ":path": path, ":method": method, ...fields });
+      stream.on("error", () => undefined);
+      stream.end(method === "POST" && !path.startsWith("/tunnel") ? '{"name":"hidden-14"}' : undefined);
+      await within(10_000, "the answer", once(stream, "response"));
+      stream.close();
+    }
+    await until(5000, "the lines", () => lines.filter(({ msg }) => msg === "request").length === 3);
+    await until(5000, "the calls", () => lines.filter(({ msg }) => msg === "call").length === 3);
+    const text = JSON.stringify(lines);
+    expect(text).not.toMatch(/hidden-\d|[\u007f-\u009f]/);
+    for (const line of lines.filter(({ msg }) => msg === "request")) {
+      const shown = line["headers"] as Record<string, string>;
+      expect(shown).toMatchObject({
+        "content-type": "application/json",
+        "connect-protocol-version": "1",
+        origin: "https://app.example.com",
+        referer: "https://app.example.com/page",
+        "x-forwarded-for": "[redacted]",
+        "acme-token": "[redacted]",
+        "accept-encoding": "gzip?31m?",
+      });
+      expect(shown["user-agent"]?.length).toBeLessThan(240);
+    }
+  });
+
+  it("warns at the start of files that other users can read or change", async () => {
+    const { log, lines } = collectLog("warn");
+    const dir = await mkdtemp(join(tmpdir(), "sluice-modes-"));
+    onTestFinished(() => rm(dir, { recursive: true }));
+    const file = (name: string): string => join(dir, name);
+    await writeFile(file("tokens.json"), '{"tokens":[]}');
+    await writeFile(file("cert.pem"), tlsFiles.cert);
+    await writeFile(file("key.pem"), tlsFiles.key);
+    const config = { tokensFile: file("tokens.json"), tlsCert: file("cert.pem"), tlsKey: file("key.pem") };
+    const modes = async (tokens: number, key: number): Promise<string[]> => {
+      await chmod(file("tokens.json"), tokens);
+      await chmod(file("key.pem"), key);
+      lines.length = 0;
+      await (await startServer({ ...config, store: "lmdb", dataDir: file("data") }, { log })).close();
+      return lines.map(({ msg }) => String(msg));
+    };
+    expect(await modes(0o644, 0o600)).toEqual([]);
+    expect(await modes(0o664, 0o644)).toEqual([
+      expect.stringMatching(/can read .*key.pem \(mode 0644\): chmod 0600 it/),
+      expect.stringMatching(/can change .*tokens.json \(mode 0664\): chmod 0644 it/),
+    ]);
   });
 });
 

@@ -43,7 +43,7 @@ const runtime = createRuntime({
   ...config,
   routes: registerConformance,
   interceptors: [],
-  onError(error) {
+  onUnexpected(error) {
     console.error(error);
   },
 });

@@ -94,6 +94,7 @@ async function useRaw(url: string): Promise<{ call: (method: string) => Http3Str
     idleTimeoutMs: 10_000,
     keepaliveMs: 5000,
     headerBytes: 64 * KiB,
+    answerTimeoutMs: 60_000,
     headerTimeoutMs: 10_000,
   });
   const connection = engine.native.connect(["127.0.0.1"], Number(new URL(url).port), "127.0.0.1");

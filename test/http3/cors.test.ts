@@ -6,11 +6,12 @@ import type { Config } from "../../src/config.ts";
 import { within } from "../support/deadline.ts";
 import { Received, tlsFiles, useHttp3Client } from "../support/http3.ts";
 import { useServer } from "../support/server.ts";
+import { useTokensFile } from "../support/tokens.ts";
 
 const origin = "https://app.example.com";
 
 async function ask(
-  corsOrigins: Config["corsOrigins"],
+  { corsOrigins, tokensFile }: Partial<Config>,
   method: string,
   header: Record<string, string>,
   body?: string,
@@ -19,7 +20,12 @@ async function ask(
   onTestFinished(() => rm(dir, { recursive: true }));
   const tls = { tlsCert: join(dir, "cert.pem"), tlsKey: join(dir, "key.pem") };
   await Promise.all([writeFile(tls.tlsCert, tlsFiles.cert), writeFile(tls.tlsKey, tlsFiles.key)]);
-  const server = await useServer({ ...tls, http3: true, corsOrigins });
+  const server = await useServer({
+    ...tls,
+    http3: true,
+    ...(corsOrigins === undefined ? {} : { corsOrigins }),
+    tokensFile,
+  });
   const url = `https://127.0.0.1:${server.http3Port ?? 0}`;
   const received = new Received();
   const request = { method, url: `${url}/greet.v1.GreetService/Greet`, header: new Headers(header) };
@@ -38,7 +44,7 @@ const preflight = {
 
 describe("CORS over HTTP/3", () => {
   it("admits pages of the listed origins", async () => {
-    const { status, header } = await ask([origin], "OPTIONS", preflight);
+    const { status, header } = await ask({ corsOrigins: [origin] }, "OPTIONS", preflight);
     expect(status).toBe(204);
     expect(header.get("access-control-allow-origin")).toBe(origin);
     expect(header.get("access-control-allow-headers")?.toLowerCase().split(", ")).toEqual(
@@ -49,11 +55,16 @@ describe("CORS over HTTP/3", () => {
 
   it("lets them read answers and errors", async () => {
     const call = { Origin: origin, "Content-Type": "application/json" };
-    const answer = await ask([origin], "POST", { ...call, Authorization: "Bearer sample" }, '{"name":"Ada"}');
+    const answer = await ask(
+      { corsOrigins: [origin] },
+      "POST",
+      { ...call, Authorization: "Bearer sample" },
+      '{"name":"Ada"}',
+    );
     expect([answer.status, answer.text]).toEqual([200, '{"greeting":"Hello, Ada!"}']);
     expect(answer.header.get("access-control-allow-origin")).toBe(origin);
     expect(answer.header.get("access-control-expose-headers")).toContain("Trailer-Greet-Count");
-    const refused = await ask(["*"], "POST", call, "{}");
+    const refused = await ask({ corsOrigins: ["*"], tokensFile: await useTokensFile() }, "POST", call, "{}");
     expect([refused.status, refused.header.get("access-control-allow-origin")]).toEqual([401, "*"]);
   });
 
@@ -62,7 +73,7 @@ describe("CORS over HTTP/3", () => {
     ["any origin when none is listed", []],
   ] as const) {
     it(`does not admit ${what}`, async () => {
-      const { header } = await ask(corsOrigins, "OPTIONS", preflight);
+      const { header } = await ask({ corsOrigins }, "OPTIONS", preflight);
       expect(header.get("access-control-allow-origin")).toBeNull();
     });
   }

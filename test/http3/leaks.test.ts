@@ -75,6 +75,7 @@ class Client {
       idleTimeoutMs: 20_000,
       keepaliveMs: 5000,
       headerBytes: 64 * KiB,
+      answerTimeoutMs: 60_000,
       headerTimeoutMs: 20_000,
     });
     this.engine.hold();

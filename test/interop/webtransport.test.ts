@@ -209,11 +209,62 @@ describe("a server that takes WebTransport", () => {
     expect(await inPage("raw", where, [])).toMatchObject({ reason: "refused" });
   });
 
+  it("logs and counts the sessions that it refuses by the names of codes", async () => {
+    const calls: LoggedCall[] = [];
+    const write = (text: string): void => {
+      const line = JSON.parse(text) as LoggedCall;
+      if (line.msg === "call") calls.push(line);
+    };
+    const server = await startServer(
+      { ...files, http3: true, corsOrigins: [browser.origin], headerTimeout: 300, adminPort: 0 },
+      { log: pino({ level: "info" }, { write }) },
+    );
+    onTestFinished(() => server.close());
+    const where = { url: `https://127.0.0.1:${server.http3Port}`, hash };
+    await inPage("raw", { ...where, path: "/elsewhere" }, []);
+    await inPage("raw", where, [{ bytes: frame({ version: 1, header: [["authorization", "Bearer wrong"]] }) }]);
+    await inPage("raw", where, [{ bytes: greetCall(), open: true }]);
+    await until(20_000, "three lines", () => calls.length === 3);
+    expect(calls.map(({ method, code }) => [method, code])).toEqual([
+      ["/webtransport", "not_found"],
+      ["/webtransport", "unauthenticated"],
+      ["/webtransport", "deadline_exceeded"],
+    ]);
+    const metrics = await (await fetch(server.adminUrl ?? "")).text();
+    for (const code of ["not_found", "unauthenticated", "deadline_exceeded"]) {
+      expect(metrics).toContain(`{method="/webtransport",shape="bidi",protocol="raw",code="${code}"} 1`);
+    }
+  });
+
   it("closes a session whose first message does not come", async () => {
     const { where } = await start({ headerTimeout: 300 });
     const outcome = await inPage("raw", where, [{ bytes: greetCall(), open: true }]);
     expect(["the session's first message has not come", "lost"]).toContain(outcome.reason);
     expect(String(outcome.streams[0])).not.toMatch(/Hello/);
+  });
+
+  it("closes a session that neither calls nor sends datagrams after --connection-idle-timeout, and no other", async () => {
+    const server = await startServer(
+      { ...files, http3: true, corsOrigins: [browser.origin], adminPort: 0, connectionIdleTimeout: 1000 },
+      {
+        onWebTransportSession(session) {
+          session.onDatagram((bytes) => session.sendDatagram(bytes));
+        },
+      },
+    );
+    onTestFinished(() => server.close());
+    const where = { url: `https://127.0.0.1:${server.http3Port}`, hash };
+    const idle = async (): Promise<number> => {
+      const metrics = await (await fetch(server.adminUrl ?? "")).text();
+      return Number(/^sluice_connections_closed_total\{reason="idle"\} (\d+)$/m.exec(metrics)?.[1]);
+    };
+    expect(await inPage("datagram", where, "used")).toBe("used");
+    const opening = frame({ version: 1, header: [["authorization", "Bearer sample"]] });
+    expect((await inPage("raw", where, [{ bytes: opening, open: true }])).reason).toMatch(/no more calls|lost/);
+    expect(await idle()).toBe(1);
+    // On the session of before, which is older than the one that was closed.
+    expect(await inPage("datagram", where, "still there")).toBe("still there");
+    expect(await idle()).toBe(1);
   });
 
   it("tells pages to go when it drains, and ends what runs on", async () => {

@@ -117,7 +117,7 @@ describe("bad input", () => {
   for (const [what, bytes] of [
     ["nothing", ""],
     ["half of HTTP/2's preface", "PRI * HTTP/2"],
-    ["half of a request's headers", "POST / HTTP/1.1\r\nHost: x\r\n"],
+    ["half of a request's headers", "POST / HTTP/1.1\r\nHost: localhost\r\n"],
   ] as const) {
     it(`a connection that sends ${what} is closed after the header timeout`, async () => {
       // Long enough for what is sent to be read before, also on a busy machine.
@@ -147,7 +147,7 @@ describe("bad input", () => {
 
   it("headers that are too large are refused", async () => {
     const socket = useSocket(server.url);
-    socket.write(`GET / HTTP/1.1\r\nHost: x\r\nX: ${"y".repeat(20_000)}\r\n\r\n`);
+    socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\nX: ${"y".repeat(20_000)}\r\n\r\n`);
     expect(await answerOf(socket)).toMatch(/^HTTP\/1\.1 431 /);
     const answer = await request(useSession(server.url), greet, { x: "y".repeat(20_000) }, Buffer.alloc(0));
     expect(answer.status === 431 || answer.resetCode !== 0).toBe(true);
@@ -204,7 +204,7 @@ describe("bad input", () => {
       envelope(0),
     );
     expect(grpc.status).toBe(200);
-    expect(grpc.headers["grpc-status"]).toBe("12");
+    expect(grpc.trailers["grpc-status"]).toBe("12");
     const unary = await request(session, "/nope", { "content-type": "application/json" }, Buffer.from("{}"));
     expect(unary.status).toBe(404);
     expect(JSON.parse(unary.body.toString())).toMatchObject({ code: "unimplemented" });
@@ -213,16 +213,15 @@ describe("bad input", () => {
   it("invalid UTF-8, bytes that are no message, and bad JSON are told as such", async () => {
     const session = useSession(server.url);
     for (const [type, body, code] of [
-      // Connect, as gRPC, calls a message that cannot be decoded an internal error.
-      ["application/proto", Buffer.from([0x0a, 0x02, 0xc3, 0x28]), "internal"],
-      ["application/proto", Buffer.from([0xff, 0xff, 0xff]), "internal"],
+      ["application/proto", Buffer.from([0x0a, 0x02, 0xc3, 0x28]), "invalid_argument"],
+      ["application/proto", Buffer.from([0xff, 0xff, 0xff]), "invalid_argument"],
       ["application/json", Buffer.from(`{"name":`), "invalid_argument"],
       ["application/json", Buffer.from(`{"name":7}`), "invalid_argument"],
     ] as const) {
       const answer = await request(session, greet, { "content-type": type }, body);
       const error = JSON.parse(answer.body.toString()) as { code: string; message: string };
       expect(error.code).toBe(code);
-      if (code === "internal") expect(error.message).toMatch(/^parse binary: /);
+      if (type === "application/proto") expect(error.message).toMatch(/^parse binary: /);
     }
   });
 
@@ -277,20 +276,6 @@ describe("bad input", () => {
 });
 
 describe("limits", () => {
-  it("one connection more than the limit is closed, and others come in again when there is room", async () => {
-    const server = await useServer({ maxConnections: 2 });
-    const [one, two] = [useSocket(server.url), useSocket(server.url)];
-    await Promise.all([once(one, "connect"), once(two, "connect")]);
-    expect(await answerOf(useSocket(server.url))).toBe("");
-    one.destroy();
-    await until(5000, "an answer", async () => {
-      return fetch(server.url, { headers: { connection: "close" } }).then(
-        () => true,
-        () => false,
-      );
-    });
-  });
-
   it("one call more than the limit is RESOURCE_EXHAUSTED", async () => {
     const server = await useServer({ maxCalls: 1 });
     const session = useSession(server.url);

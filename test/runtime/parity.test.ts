@@ -1,3 +1,5 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import fc from "fast-check";
 import { once } from "node:events";
@@ -33,6 +35,8 @@ import type { Manner, Script, Seen } from "./script.ts";
 //   body was cut; here it is the first message.
 // - A body that ends within an envelope's prefix, or right after it: the runtime fails, Connect takes it for the end.
 //   Here it ends within the payload.
+// - A message that cannot be read: to Connect most of them are INTERNAL, to the runtime they are the client's fault.
+//   Connect's adapter gets an interceptor that says so too.
 // - The end of a Connect stream and of a gRPC-Web one: Connect compresses it like a message, the runtime never does.
 
 const compressMinBytes = 1024;
@@ -81,6 +85,21 @@ async function serveConnects(adapter: ReturnType<typeof connectNodeAdapter>): Pr
   };
 }
 
+/** Errors of reading the request, which Connect's parser calls INTERNAL. */
+const blameTheClient: Interceptor = (next) => (req) => {
+  if (!req.stream) return next(req);
+  async function* blamed<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
+    try {
+      yield* messages;
+    } catch (error) {
+      const { code, rawMessage } = ConnectError.from(error);
+      if (code !== Code.Internal || /do not know how to decompress/.test(rawMessage)) throw error;
+      throw new ConnectError(rawMessage, Code.InvalidArgument);
+    }
+  }
+  return next({ ...req, message: blamed(req.message) });
+};
+
 beforeAll(async () => {
   const config = { ...resolveConfig({ compressStreams: true }), maxMessageBytes, compressMinBytes };
   runtime = createRuntime({ ...config, interceptors: [], routes: scripts.routes });
@@ -89,6 +108,7 @@ beforeAll(async () => {
     routes: scripts.routes,
     readMaxBytes: maxMessageBytes,
     compressMinBytes,
+    interceptors: [blameTheClient],
   });
   connects = await serveConnects(adapter);
 });

@@ -7,7 +7,10 @@ import { collectRoutes } from "../../src/runtime/routes.ts";
 const path = "/greet.v1.GreetService/GreetEach";
 
 function routeWith(own?: ConnectRouterOptions) {
-  const routes = collectRoutes((router) => router.service(GreetService, {}, own), { readMaxBytes: 1024 });
+  const routes = collectRoutes((router) => router.service(GreetService, {}, own), {
+    maxMessageBytesOf: () => 1024,
+    maxMessageElements: 1000,
+  });
   return routes.get(path);
 }
 

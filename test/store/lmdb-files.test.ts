@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -9,6 +9,8 @@ import type { LmdbStoreOptions } from "../../src/store/lmdb.ts";
 import type { Store } from "../../src/store/store.ts";
 import { problem, records, textsFrom } from "../contract/store-contract.ts";
 import { within } from "../support/deadline.ts";
+
+const lmdbModule = join(import.meta.dirname, "../../src/store/lmdb.ts");
 
 async function useDir(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), "sluice-lmdb-"));
@@ -192,3 +194,54 @@ function canMount(): boolean {
     return false;
   }
 }
+
+describe("modes", () => {
+  const modeOf = async (path: string): Promise<string> => ((await stat(path)).mode & 0o777).toString(8);
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => void warnings.push(message);
+
+  it("of what it makes are for its user alone, whatever the umask", async () => {
+    const dir = join(await useDir(), "above", "data");
+    warnings.length = 0;
+    // In a process of its own: the umask is the whole process's.
+    const script = `
+      process.umask(0);
+      const { openLmdbStore } = await import(${JSON.stringify(lmdbModule)});
+      const { readdirSync, statSync } = await import("node:fs");
+      const store = await openLmdbStore({ dir: ${JSON.stringify(dir)}, maxBytes: 2 ** 30, producerTtlMs: 1000 });
+      const modes = readdirSync(${JSON.stringify(dir)}).map((name) => [
+        name.replace(/-.*[.]/, "."),
+        (statSync(${JSON.stringify(`${dir}/`)} + name).mode & 0o777).toString(8),
+      ]);
+      await store.close();
+      console.log(JSON.stringify(Object.fromEntries(modes)));
+    `;
+    const out = execFileSync(process.execPath, ["--input-type=module", "-e", script], { encoding: "utf8" });
+    expect(JSON.parse(out)).toEqual({ "data.mdb": "600", "lock.mdb": "600", "owner.sock": "600" });
+    expect(await modeOf(dir)).toBe("700");
+    const store = await open(dir, { onWarning });
+    await store.close();
+    expect(warnings).toEqual([]);
+  });
+
+  it("of what is there stay, and others who can read or change it are warned of", async () => {
+    const dir = await useFilled();
+    warnings.length = 0;
+    await chmod(dir, 0o755);
+    await chmod(join(dir, "data.mdb"), 0o664);
+    await chmod(join(dir, "lock.mdb"), 0o640);
+    const store = await open(dir, { onWarning });
+    onTestFinished(() => store.close());
+    expect(await textsFrom(store, "s", 0)).toEqual(["a", "b"]);
+    expect([await modeOf(dir), await modeOf(join(dir, "data.mdb")), await modeOf(join(dir, "lock.mdb"))]).toEqual([
+      "755",
+      "664",
+      "640",
+    ]);
+    expect(warnings).toEqual([
+      `other users of this machine can read ${dir} (mode 0755): chmod 0700 it`,
+      `other users of this machine can change ${join(dir, "data.mdb")} (mode 0664): chmod 0600 it`,
+      `other users of this machine can read ${join(dir, "lock.mdb")} (mode 0640): chmod 0600 it`,
+    ]);
+  });
+});

@@ -74,7 +74,7 @@ for (const lane of streamLanes) {
       expect(denial).toMatchObject({ status: 409, reason: "room a is full: try another", code: Code.Aborted });
       expect(denial.header.get("x-free")).toBe("b");
       await until(10_000, "the log's line", () => calls.length === 1);
-      expect(calls[0]).toMatchObject({ method: "/tunnel", protocol: "raw", code: "http_409", bytesIn: 0 });
+      expect(calls[0]).toMatchObject({ method: "/tunnel", protocol: "raw", code: "aborted", bytesIn: 0 });
     });
 
     it("needs a valid token, and the scope that its path asks for", async () => {
@@ -82,7 +82,10 @@ for (const lane of streamLanes) {
       onTestFinished(() => rm(dir, { recursive: true }));
       const tokensFile = join(dir, "tokens.json");
       const sha256 = createHash("sha256").update("t").digest("hex");
-      await writeFile(tokensFile, JSON.stringify({ tokens: [{ name: "t", sha256, scopes: ["data:read:logs/*"] }] }));
+      await writeFile(
+        tokensFile,
+        JSON.stringify({ tokens: [{ name: "t", sha256, scopes: ["data:read:logs/*", "rpc:/any"] }] }),
+      );
       let handled = 0;
       const accept = (request: StreamRequest): void => {
         handled++;
@@ -92,6 +95,7 @@ for (const lane of streamLanes) {
         lane,
         {
           "/any": accept,
+          "/other": accept,
           "/read": [accept, { scope: "data:read:logs/app" }],
           "/write": [accept, { scope: "data:write:logs/app" }],
         },
@@ -104,6 +108,7 @@ for (const lane of streamLanes) {
         "t-none": await denialOf(connectAs({ token: "" }).openStream("/any")),
         wrong: await denialOf(connectAs({ token: "sample" }).openStream("/any")),
         scope: await denialOf(own.openStream("/write")),
+        path: await denialOf(own.openStream("/other")),
       };
       expect([none.status, none.reason, none.code, none.header.get("www-authenticate")]).toEqual([
         401,
@@ -117,11 +122,15 @@ for (const lane of streamLanes) {
         expect.stringContaining("it needs the scope data:write:logs/app"),
         Code.PermissionDenied,
       ]);
+      expect([refused.path.status, refused.path.reason]).toEqual([
+        403,
+        expect.stringContaining("it needs the scope rpc:/other"),
+      ]);
       expect(handled).toBe(2);
-      await until(10_000, "the log's lines", () => calls.length >= 3);
+      await until(10_000, "the log's lines", () => calls.length >= 4);
       // The lines of different connections come in any order.
       const codes = calls.map(({ code }) => code).sort();
-      expect(codes).toEqual(["permission_denied", "unauthenticated", "unauthenticated"]);
+      expect(codes).toEqual(["permission_denied", "permission_denied", "unauthenticated", "unauthenticated"]);
     });
 
     it("is denied if there is no such path, or the handler fails or forgets to decide", async () => {

@@ -141,7 +141,9 @@ for (const lane of streamLanes) {
       await until(10_000, "the end of every call", () => calls.length === count);
       const metrics = await (await fetch(server.adminUrl ?? "")).text();
       expect(metrics).toMatch(/sluice_calls_active 0\n/);
-      expect(metrics).toMatch(/sluice_calls_total\{method="\/echo",shape="bidi",protocol="raw",code="http_403"\} 50\n/);
+      expect(metrics).toMatch(
+        /sluice_calls_total\{method="\/echo",shape="bidi",protocol="raw",code="permission_denied"\} 50\n/,
+      );
     });
   });
 }

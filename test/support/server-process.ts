@@ -1,11 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
 import { onTestFinished } from "vitest";
 import { until, within } from "./deadline.ts";
+import { tlsFiles } from "./http3.ts";
 
 const main = join(import.meta.dirname, "../../bin/sluice.js");
 
@@ -33,10 +35,19 @@ export interface ServerProcess {
   resources(): Promise<string[]>;
 }
 
+/** The arguments of a server with `tlsFiles`, which are on the disk until the end of the test. */
+export async function useTlsArgs(): Promise<string[]> {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-tls-"));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  const [cert, key] = [join(dir, "cert.pem"), join(dir, "key.pem")];
+  await Promise.all([writeFile(cert, tlsFiles.cert), writeFile(key, tlsFiles.key)]);
+  return ["--tls-cert", cert, "--tls-key", key];
+}
+
 /** Starts `sluice serve` on a free port; killed, and its temporary data removed, at the end of the test. */
 export async function startServerProcess(
   args: string[] = [],
-  options: { dataDir?: string; inspect?: boolean; nodeOptions?: readonly string[] } = {},
+  options: { dataDir?: string; inspect?: boolean; nodeOptions?: readonly string[]; stderr?: string } = {},
 ): Promise<ServerProcess> {
   let dataDir = options.dataDir;
   if (dataDir === undefined) {
@@ -45,8 +56,9 @@ export async function startServerProcess(
     onTestFinished(() => rm(made, { recursive: true, force: true }));
   }
   const command = [...(options.nodeOptions ?? []), main, "serve", "--port", "0", "--data-dir", dataDir, ...args];
+  const stderr = options.stderr === undefined ? undefined : await open(options.stderr, "a");
   const child = spawn(process.execPath, command, {
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["ignore", "pipe", stderr?.fd ?? "pipe"],
     env: options.inspect === true ? { ...process.env, NODE_OPTIONS: "--inspect=127.0.0.1:0" } : process.env,
   });
   const exited = new Promise<number | string>((resolve) => {
@@ -60,11 +72,12 @@ export async function startServerProcess(
   });
   let log = "";
   let adminUrl: string | undefined;
-  child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
+  await stderr?.close();
+  child.stderr?.setEncoding("utf8").on("data", (chunk: string) => {
     log += chunk;
     adminUrl ??= /"admin(?:Url)?":"([^"]+)"/.exec(log)?.[1];
   });
-  const lines = createInterface({ input: child.stdout });
+  const lines = createInterface({ input: child.stdout as Readable });
   const firstLine = new Promise<string>((resolve, reject) => {
     lines.once("line", resolve);
     void exited.then((code) => {

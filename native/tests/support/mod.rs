@@ -18,6 +18,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use sluice_native::end::End;
 use sluice_native::engine::{Engine, Event, lock};
+use sluice_native::secret::Secret;
 use sluice_native::server::{Server, ServerOptions};
 use sluice_native::tls::Identity;
 use sluice_native::transport::Limits;
@@ -53,6 +54,7 @@ pub fn limits() -> Limits {
         keepalive: Duration::from_secs(20),
         header_bytes: 4096,
         header_timeout: Duration::from_secs(20),
+        answer_timeout: Duration::from_secs(20),
         webtransport: true,
     }
 }
@@ -62,6 +64,8 @@ pub struct TestServer {
     pub engine: Arc<Engine>,
     /// How streams have broken off.
     pub broken: Arc<Mutex<Vec<End>>>,
+    /// What has panicked.
+    pub panicked: Arc<Mutex<Vec<String>>>,
     pub cert: CertificateDer<'static>,
 }
 
@@ -70,6 +74,7 @@ pub struct Setup {
     pub max_connections: usize,
     pub limits: Limits,
     pub script: Script,
+    pub secret: Option<Vec<u8>>,
 }
 
 /// What JavaScript does.
@@ -89,6 +94,7 @@ impl Default for Setup {
             max_connections: 1000,
             limits: limits(),
             script: Script::Answer,
+            secret: None,
         }
     }
 }
@@ -109,17 +115,22 @@ impl TestServer {
             addresses: vec![SocketAddr::new(setup.host, 0)],
             max_connections: setup.max_connections,
             limits: setup.limits,
+            secret: Secret::new(setup.secret.as_deref()).unwrap(),
         };
         let server = Server::listen(engine.clone(), &identity, None, options).unwrap();
         // A test says why it fails.
         drop(std::panic::take_hook());
         let broken = Arc::new(Mutex::new(Vec::new()));
-        let answering = (engine.clone(), broken.clone());
+        let panicked = Arc::new(Mutex::new(Vec::new()));
+        let answering = (engine.clone(), broken.clone(), panicked.clone());
         std::thread::spawn(move || {
             while woken.recv().is_ok() && setup.script != Script::Hang {
                 for event in answering.0.take() {
                     if let Event::Broken { end, .. } = &event {
                         lock(&answering.1).push(end.clone());
+                    }
+                    if let Event::Panicked { message } = &event {
+                        lock(&answering.2).push(message.clone());
                     }
                     let broken = matches!(event, Event::Broken { .. });
                     if setup.script == Script::Answer || broken {
@@ -132,6 +143,7 @@ impl TestServer {
             server,
             engine,
             broken,
+            panicked,
             cert: made.cert.der().clone(),
         }
     }

@@ -11,7 +11,7 @@ const module = join(import.meta.dirname, "../go");
 const buildTimeoutMs = 10 * 60_000;
 
 /** Builds the programs in ../go before the tests of a file, and says where each is. */
-export function useGoPrograms<Name extends "rawclient" | "greetclient" | "greetserver">(
+export function useGoPrograms<Name extends "rawclient" | "greetclient" | "greetserver" | "sessionclient">(
   ...names: Name[]
 ): (name: Name) => string {
   let dir = "";

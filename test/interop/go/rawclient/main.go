@@ -10,6 +10,10 @@
 // What it sends are the lines of its standard input, 100 ms after each has come.
 // Of a stream that has been taken over, the line "!close" ends the client's
 // half, and "!cancel" leaves both.
+//
+// The command "repeat" makes a request for each line of its standard input, on
+// one connection as long as that lives, and writes the status of each or
+// "failed REASON".
 package main
 
 import (
@@ -39,7 +43,7 @@ func main() {
 	flag.StringVar(&client.token, "token", "", "sent with the request")
 	flag.Parse()
 	if flag.NArg() != 2 {
-		log.Fatal("usage: rawclient -ca FILE [-token TOKEN] upload|download|takeover URL")
+		log.Fatal("usage: rawclient -ca FILE [-token TOKEN] upload|download|takeover|repeat URL")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -51,6 +55,8 @@ func main() {
 		err = client.download(ctx, flag.Arg(1))
 	case "takeover":
 		err = client.takeover(ctx, flag.Arg(1))
+	case "repeat":
+		err = client.repeat(ctx, flag.Arg(1))
 	default:
 		err = fmt.Errorf("unknown command %q", flag.Arg(0))
 	}
@@ -106,6 +112,33 @@ func (c client) roundTrip(ctx context.Context, method, target string, body io.Re
 	defer response.Body.Close()
 	showHead(response)
 	return show(response.Body, response)
+}
+
+// repeat shows what becomes of a connection whose server goes away.
+func (c client) repeat(ctx context.Context, target string) error {
+	transport, err := trust.Transport(c.ca)
+	if err != nil {
+		return err
+	}
+	defer transport.Close()
+	return eachLine(func([]byte) error {
+		request, err := c.request(ctx, http.MethodGet, target, nil)
+		if err != nil {
+			return err
+		}
+		response, err := transport.RoundTrip(request)
+		var reset *quic.StatelessResetError
+		switch {
+		case errors.As(err, &reset):
+			fmt.Println("failed stateless reset")
+		case err != nil:
+			fmt.Println("failed", err)
+		default:
+			response.Body.Close()
+			fmt.Println("head", response.StatusCode)
+		}
+		return nil
+	})
 }
 
 // takeover sends the headers of a request and nothing else, waits for the
