@@ -43,6 +43,12 @@ export interface Listener {
 }
 
 /**
+ * Connections that may wait to be accepted; the system may allow fewer (net.core.somaxconn). When the queue is full
+ * the system drops newcomers, which then wait seconds before they try again. Node's 511 are filled by a burst.
+ */
+const backlog = 4096;
+
+/**
  * Listens on one port for HTTP/1.1 and HTTP/2. Fails with a DomainError of kind
  * "config" when the address or the certificate cannot be used.
  */
@@ -76,7 +82,7 @@ export async function listen(handlers: Handlers, options: ListenOptions): Promis
       reject(new DomainError({ kind: "config", detail: describeListenError(cause, options) }, { cause }));
     });
     // As in a URL, an IPv6 address may stand in brackets.
-    server.listen(options.port, options.host.replace(/^\[(.*)\]$/, "$1"), resolve);
+    server.listen({ port: options.port, host: options.host.replace(/^\[(.*)\]$/, "$1"), backlog }, resolve);
   });
   // A connection that cannot be accepted, for want of a file descriptor, is an error of the server.
   server.on("error", onUnexpected);
