@@ -796,7 +796,7 @@ async fn hold(cases: Vec<Case>) {
         cases.len(),
         wrong.join("\n")
     );
-    support::until("the end of what was asked", || {
+    support::until_closed("the end of what was asked", || {
         server.connections() == 1 && server.engine.streams() == 0
     })
     .await;

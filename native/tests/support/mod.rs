@@ -36,12 +36,23 @@ pub async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
 }
 
 pub async fn until(what: &str, check: impl Fn() -> bool) {
-    within(what, async {
-        while !check() {
-            sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    within(what, polled(check)).await;
+}
+
+/// As `until`, for the end of connections that their client closes. A
+/// CONNECTION_CLOSE that gets lost is not sent again, and then the idle timeout
+/// ends the connection (RFC 9000, section 10.1).
+pub async fn until_closed(what: &str, check: impl Fn() -> bool) {
+    let patience = limits().idle_timeout + PATIENCE;
+    if timeout(patience, polled(check)).await.is_err() {
+        panic!("{what} did not happen in time");
+    }
+}
+
+async fn polled(check: impl Fn() -> bool) {
+    while !check() {
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 pub fn limits() -> Limits {
