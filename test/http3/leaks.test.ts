@@ -35,9 +35,12 @@ async function startHttp3Server(...flags: string[]): Promise<Running> {
   onTestFinished(() => rm(dir, { recursive: true }));
   await Promise.all([writeFile(join(dir, "cert.pem"), tlsFiles.cert), writeFile(join(dir, "key.pem"), tlsFiles.key)]);
   const tls = ["--tls-cert", join(dir, "cert.pem"), "--tls-key", join(dir, "key.pem")];
-  const server = await startServerProcess([...tls, "--http3", "--store", "memory", "--admin-port", "0", ...flags], {
-    inspect: true,
-  });
+  const server = await startServerProcess(
+    [...tls, "--http3", "--store", "memory", "--admin-port", "0", "--max-reset-rate", "1000000", ...flags],
+    {
+      inspect: true,
+    },
+  );
   return Object.assign(server, {
     port: Number(new URL(server.url).port),
     async resident() {
