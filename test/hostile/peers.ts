@@ -7,7 +7,7 @@ import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
-import { onTestFinished } from "vitest";
+import { expect, onTestFinished } from "vitest";
 import type { Server, StartOptions } from "../../src/compose.ts";
 import type { Config } from "../../src/config.ts";
 import { Http3Engine } from "../../src/http3/engine.ts";
@@ -57,15 +57,16 @@ export async function useCrowd(door: Door, config: Partial<Config> = {}, options
     tls = { ...files, http3: door === "http3" };
   }
   const server = await useServer({ adminPort: 0, ...tls, ...config }, options);
-  return {
-    server,
-    enter: (from) => enter(door, server, from),
-    async metric(name) {
-      const text = await (await fetch(server.adminUrl ?? "", { headers: { connection: "close" } })).text();
-      const line = text.split("\n").find((each) => each.startsWith(`${name} `));
-      return Number(line?.split(" ").at(-1));
-    },
+  const metric = async (name: string): Promise<number> => {
+    const text = await (await fetch(server.adminUrl ?? "", { headers: { connection: "close" } })).text();
+    const line = text.split("\n").find((each) => each.startsWith(`${name} `));
+    return Number(line?.split(" ").at(-1));
   };
+  // Before the server closes: whatever its peers do, it expects it.
+  onTestFinished(async () => {
+    expect(await metric("sluice_unexpected_errors_total")).toBe(0);
+  });
+  return { server, enter: (from) => enter(door, server, from), metric };
 }
 
 /** A new connection to a server. */
