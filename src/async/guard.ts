@@ -8,13 +8,11 @@ export type OnUnexpected = (error: unknown) => void;
  *
  * `fail` must not throw.
  */
-export function guarded<A extends readonly unknown[]>(
-  fail: OnUnexpected,
-  listener: (...args: A) => void,
-): (...args: A) => void {
-  return (...args) => {
+export function guarded<A = void>(fail: OnUnexpected, listener: (arg: A) => void): (arg: A) => void {
+  // One argument, because a list of them would be an array for each chunk of a body.
+  return (arg) => {
     try {
-      listener(...args);
+      listener(arg);
     } catch (error) {
       fail(error);
     }

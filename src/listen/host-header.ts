@@ -8,58 +8,61 @@ const bareIpv6 = /^[0-9a-f:.]*:[0-9a-f:.]*:\d+$/i;
 
 const maxPort = 65_535;
 
-/** The last host that was one: nearly all requests of a server name the same. */
-let known = "";
+/** The form of the hosts that requests name. */
+export class HostForm {
+  /** The last host that was one: nearly all requests of a server name the same. */
+  #known = "";
 
-/** Whether the text is a host and perhaps a port, without user information. */
-export function isHost(text: string): boolean {
-  if (text === known) return true;
-  const found = host.exec(text);
-  if (found === null || Number(found[1] ?? "") > maxPort) return false;
-  known = text;
-  return true;
-}
-
-/**
- * Whether an HTTP/1.1 request says for which host it is, in the way that it must
- * (RFC 9112, section 3.2), also in a target in absolute form. That there is a
- * Host header at all is checked by Node.
- */
-export function hasOneHost({ httpVersion, headers, rawHeaders, url = "" }: IncomingMessage): boolean {
-  if (httpVersion === "1.0" && headers.host === undefined) return hasTarget(url);
-  let count = 0;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] ?? "";
-    if (name.length === 4 && name.toLowerCase() === "host") count++;
+  /**
+   * Whether an HTTP/1.1 request says for which host it is, in the way that it must
+   * (RFC 9112, section 3.2), also in a target in absolute form. That there is a
+   * Host header at all is checked by Node.
+   */
+  hasOneHost({ httpVersion, headers, rawHeaders, url = "" }: IncomingMessage): boolean {
+    if (httpVersion === "1.0" && headers.host === undefined) return this.#hasTarget(url);
+    let count = 0;
+    for (let i = 0; i < rawHeaders.length; i += 2) {
+      const name = rawHeaders[i] ?? "";
+      if (name.length === 4 && name.toLowerCase() === "host") count++;
+    }
+    return count === 1 && this.isHost(headers.host ?? "") && this.#hasTarget(url);
   }
-  return count === 1 && isHost(headers.host ?? "") && hasTarget(url);
-}
 
-/** The origin form; the asterisk form, which asks for nothing that is served; or the absolute form with a host. */
-function hasTarget(url: string): boolean {
-  if (url.startsWith("/") || url === "*") return true;
-  const authority = /^https?:\/\/([^/?#]*)/i.exec(url)?.[1];
-  return authority !== undefined && isHost(authority);
-}
-
-/**
- * Whether an HTTP/2 request names one host, in `:authority`, or in `host` if
- * there is no `:authority` (RFC 9113, section 8.3.1). Whether both are the same
- * is for who knows which hosts are served; nghttp2 has refused two `:authority`.
- */
-export function namesOneHost(rawHeaders: readonly string[]): boolean {
-  let authority: string | undefined;
-  let named: string | undefined;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i];
-    if (name === ":authority") authority = rawHeaders[i + 1];
-    if (name !== "host") continue;
-    if (named !== undefined) return false;
-    named = rawHeaders[i + 1];
+  /**
+   * Whether an HTTP/2 request names one host, in `:authority`, or in `host` if
+   * there is no `:authority` (RFC 9113, section 8.3.1). Whether both are the same
+   * is for who knows which hosts are served; nghttp2 has refused two `:authority`.
+   */
+  namesOneHost(rawHeaders: readonly string[]): boolean {
+    let authority: string | undefined;
+    let named: string | undefined;
+    for (let i = 0; i < rawHeaders.length; i += 2) {
+      const name = rawHeaders[i];
+      if (name === ":authority") authority = rawHeaders[i + 1];
+      if (name !== "host") continue;
+      if (named !== undefined) return false;
+      named = rawHeaders[i + 1];
+    }
+    return this.#isNamed(authority ?? named ?? "") && (named === undefined || this.#isNamed(named));
   }
-  return isNamed(authority ?? named ?? "") && (named === undefined || isNamed(named));
-}
 
-function isNamed(text: string): boolean {
-  return isHost(text) || bareIpv6.test(text);
+  /** Whether the text is a host and perhaps a port, without user information. */
+  isHost(text: string): boolean {
+    if (text === this.#known) return true;
+    const found = host.exec(text);
+    if (found === null || Number(found[1] ?? "") > maxPort) return false;
+    this.#known = text;
+    return true;
+  }
+
+  #isNamed(text: string): boolean {
+    return this.isHost(text) || bareIpv6.test(text);
+  }
+
+  /** The origin form; the asterisk form, which asks for nothing that is served; or the absolute form with a host. */
+  #hasTarget(url: string): boolean {
+    if (url.startsWith("/") || url === "*") return true;
+    const authority = /^https?:\/\/([^/?#]*)/i.exec(url)?.[1];
+    return authority !== undefined && this.isHost(authority);
+  }
 }

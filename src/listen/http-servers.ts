@@ -9,7 +9,7 @@ import { isOpen } from "../wire/node-http2-open.ts";
 import { connectionResets } from "./admission.ts";
 import type { Connections } from "./connections.ts";
 import { endingSocket } from "./guarded-socket.ts";
-import { hasOneHost, namesOneHost } from "./host-header.ts";
+import { HostForm } from "./host-header.ts";
 
 /** Gets each request. */
 export interface Handlers {
@@ -49,13 +49,14 @@ export function createHttpServers(
 ): HttpServers {
   const { onUnexpected = raise } = options;
   const http1 = createHttp1Server(http1Options(options));
+  const hosts = new HostForm();
   const refused = new WeakSet<Socket>();
   http1.on("request", (req: IncomingMessage, res: ServerResponse) => {
     endingSocket(onUnexpected, req.socket, () => {
       connections.begin(req, res);
       // Node has parsed what came behind a refused request, too: it may be what somebody else takes for its body.
       if (refused.has(req.socket)) return;
-      if (hasOneHost(req)) {
+      if (hosts.hasOneHost(req)) {
         handlers.onRequest(req, res);
         return;
       }
@@ -79,16 +80,15 @@ export function createHttpServers(
   });
   http2.on("sessionError", () => undefined);
   http2.on("stream", (stream, headers, _flags, rawHeaders) => {
-    const fail = (error: unknown): void => {
+    try {
+      if (sizeOf(rawHeaders) > options.maxHeaderBytes) refuse(stream, 431);
+      else if (!hosts.namesOneHost(rawHeaders)) refuse(stream, 400);
+      else handlers.onStream(stream, headers);
+    } catch (error) {
       onUnexpected(error);
       stream.on("error", () => undefined);
       stream.destroy();
-    };
-    guarded(fail, () => {
-      if (sizeOf(rawHeaders) > options.maxHeaderBytes) refuse(stream, 431);
-      else if (!namesOneHost(rawHeaders)) refuse(stream, 400);
-      else handlers.onStream(stream, headers);
-    })();
+    }
   });
   return { http1, http2 };
 }

@@ -248,7 +248,13 @@ export class NodeHttp2Exchange implements HttpExchange {
   #onClose(): void {
     if (this.#split) this.#endSplit();
     const complete = this.#stream.writableFinished && (this.#received || !this.#split);
-    for (const listener of this.#closeListeners) guarded(this.#fail, listener)(complete);
+    for (const listener of this.#closeListeners) {
+      try {
+        listener(complete);
+      } catch (error) {
+        this.#fail(error);
+      }
+    }
     releaseStream(this.#stream);
   }
 

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type { Duplex } from "node:stream";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { resolveConfig } from "../../src/config.ts";
-import { isHost } from "../../src/listen/host-header.ts";
+import { HostForm } from "../../src/listen/host-header.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { dial } from "../hostile/peers.ts";
@@ -210,9 +210,9 @@ describe.each([
 
 describe("isHost", () => {
   it.each(good)("%s is one", (host) => {
-    expect(isHost(host)).toBe(true);
+    expect(new HostForm().isHost(host)).toBe(true);
   });
   it.each(["", ...garbage])("%j is none", (host) => {
-    expect(isHost(host)).toBe(false);
+    expect(new HostForm().isHost(host)).toBe(false);
   });
 });
