@@ -24,6 +24,12 @@ const connectTimeoutMs = 10_000;
 /** How long a connection that has been quiet may take to give a sign of life, before another one is tried. */
 const signOfLifeMs = 500;
 
+/**
+ * A connection that got no request for so long is checked before it gets one, in milliseconds: less than a server takes
+ * to start again. The engine, which knows when it last heard of the server, takes longer to see that it is quiet.
+ */
+const trustMs = 100;
+
 /** Bytes of the headers of one response. */
 const maxHeaderBytes = 64 * 1024;
 
@@ -99,6 +105,9 @@ export function createHttp3Exchanges(
     return made;
   }
 
+  /** When a request was last given its connection. */
+  let usedAt = -Infinity;
+
   async function connect(with_: Http3Engine): Promise<number> {
     const { hostname, port } = new URL(url);
     const name = hostname.replace(/^\[(.*)\]$/, "$1");
@@ -116,9 +125,14 @@ export function createHttp3Exchanges(
   async function connection(with_: Http3Engine): Promise<number> {
     for (let id = current; id !== undefined;) {
       const state = with_.native.state(id);
-      if (state === connectionStates.ready) return id;
-      const usable = state === connectionStates.quiet && (await answers(with_, id));
-      if (usable && current === id) return id;
+      const usedMs = performance.now() - usedAt;
+      const known = state === connectionStates.ready || state === connectionStates.quiet;
+      const fresh = state === connectionStates.ready && usedMs < trustMs;
+      const usable = fresh || (known && (await answers(with_, id)));
+      if (usable && current === id) {
+        usedAt = performance.now();
+        return id;
+      }
       if (current === undefined || current === id) break;
       // It has been replaced meanwhile.
       id = current;
