@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
 import { until, within } from "../support/deadline.ts";
+import { frame } from "../support/http2-frames.ts";
 import { envelope } from "../support/raw.ts";
 import { startServerProcess } from "../support/server-process.ts";
 
@@ -15,16 +16,6 @@ const types = { data: 0, headers: 1, settings: 4, windowUpdate: 8 } as const;
 const endHeaders = 4;
 const endStream = 1;
 const ack = 1;
-
-/** RFC 9113, section 4.1. */
-function frame(type: number, flags: number, stream: number, payload: Uint8Array = new Uint8Array(0)): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.byteLength, 0, 3);
-  head.writeUInt8(type, 3);
-  head.writeUInt8(flags, 4);
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
 
 /** Fields without indexing: RFC 7541, section 6.2.2. */
 function fields(header: Readonly<Record<string, string>>): Buffer {

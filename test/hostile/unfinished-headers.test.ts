@@ -3,20 +3,9 @@ import { connect as connectHttp2 } from "node:http2";
 import type { Socket } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { until, within } from "../support/deadline.ts";
+import { frame, preface } from "../support/http2-frames.ts";
 import { startThrottlingProxy } from "../support/throttling-proxy.ts";
 import { dial, enter, useCrowd } from "./peers.ts";
-
-const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-
-/** RFC 9113, section 4.1. */
-function frame(type: number, flags: number, stream: number, payload: Uint8Array = new Uint8Array()): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.byteLength, 0, 3);
-  head.writeUInt8(type, 3);
-  head.writeUInt8(flags, 4);
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
 
 const settings = frame(4, 0, 0);
 const settingsAck = frame(4, 1, 0);
