@@ -10,8 +10,8 @@ const maxPort = 65_535;
 
 /** The form of the hosts that requests name. */
 export class HostForm {
-  /** The last host that was one: nearly all requests of a server name the same. */
-  #known = "";
+  /** The last valid host: nearly all requests of a server name the same one. */
+  #known: string | undefined;
 
   /**
    * Whether an HTTP/1.1 request says for which host it is, in the way that it must

@@ -6,7 +6,7 @@ import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
-import { until, within } from "../support/deadline.ts";
+import { closing, until, within } from "../support/deadline.ts";
 import { flags, frame, frameTypes, headers, preface, request, resetFrame, settings } from "../support/http2-frames.ts";
 import type { Fields } from "../support/http2-frames.ts";
 import { tlsFiles } from "../support/http3.ts";
@@ -108,7 +108,7 @@ describe.each(doors)("over %s", (door) => {
       for (const [ending, bytes] of endings) {
         const streams = [1, 3, 5];
         const socket = await open(server, door);
-        const closed = once(socket, "close");
+        const closed = closing(socket);
         socket.write(
           Buffer.concat([preface, settings(), ...streams.flatMap((id) => [headers(id, fields), bytes(id)])]),
         );

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
 import { connect } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { until, within } from "../support/deadline.ts";
+import { closing, until, within } from "../support/deadline.ts";
 import { dial, doors, enter, useCrowd } from "./peers.ts";
 import type { Peer } from "./peers.ts";
 
@@ -143,7 +143,7 @@ describe("a full house", () => {
     session.once("close", () => {
       clearInterval(timer);
     });
-    await within(10_000, "the end of the connection", once(session, "close"));
+    await within(10_000, "the end of the connection", closing(session));
     expect(sent).toBeGreaterThan(1);
     expect(await metric(idle)).toBe(1);
   });
@@ -185,7 +185,7 @@ describe("a full house", () => {
     expect(await metric(evicted)).toBe(3);
     expect(await metric("sluice_connections")).toBe(1);
     stubborn.resume();
-    await within(10_000, "the end of the stubborn connection", once(stubborn, "close"));
+    await within(10_000, "the end of the stubborn connection", closing(stubborn));
   });
 
   it("gives newcomers without a call less time while more than half of the room is taken", async () => {

@@ -12,7 +12,7 @@ import type { Server, StartOptions } from "../../src/compose.ts";
 import type { Config } from "../../src/config.ts";
 import { Http3Engine } from "../../src/http3/engine.ts";
 import type { End, StreamListener } from "../../src/http3/engine.ts";
-import { deferred, within } from "../support/deadline.ts";
+import { closing, deferred, within } from "../support/deadline.ts";
 import { tlsFiles, windows } from "../support/http3.ts";
 import { useServer } from "../support/server.ts";
 
@@ -91,7 +91,7 @@ export async function dial(url: string, from = "127.0.0.1", alpn = "http/1.1"): 
   }
   const socket = connectTls({ socket: raw, ca: tlsFiles.ca, servername: "localhost", ALPNProtocols: [alpn] });
   socket.on("error", () => undefined);
-  const failed = once(socket, "close").then(() => Promise.reject(new Error("the connection closed")));
+  const failed = closing(socket).then(() => Promise.reject(new Error("the connection closed")));
   await Promise.race([once(socket, "secureConnect"), failed]);
   failed.catch(() => undefined);
   return socket;
@@ -155,7 +155,7 @@ async function http2Peer(server: Server, from: string): Promise<Peer> {
   session.on("error", () => undefined);
   let said = "";
   session.on("goaway", (code) => (said = `GOAWAY ${code}`));
-  const closed = once(session, "close");
+  const closed = closing(session);
   const send = (path: string, token: string, type: string, body?: string): ClientHttp2Stream => {
     const stream = session.request({
       ":method": "POST",
@@ -168,7 +168,7 @@ async function http2Peer(server: Server, from: string): Promise<Peer> {
     return stream;
   };
   const head = async (stream: ClientHttp2Stream): Promise<number> => {
-    const broken = once(stream, "close").then(() => Promise.reject(new Error("the stream closed")));
+    const broken = closing(stream).then(() => Promise.reject(new Error("the stream closed")));
     broken.catch(() => undefined);
     const [headers] = (await Promise.race([once(stream, "response"), broken])) as [Record<string, unknown>];
     return Number(headers[":status"]);
@@ -180,7 +180,7 @@ async function http2Peer(server: Server, from: string): Promise<Peer> {
     async call(path = greet, token = "sample") {
       const stream = send(path, token, "application/json", '{"name":"Ada"}');
       const status = await head(stream);
-      const ended = once(stream, "close");
+      const ended = closing(stream);
       stream.resume();
       await ended;
       return status;
@@ -300,8 +300,4 @@ async function http3Peer(server: Server): Promise<Peer> {
 
 function describe({ how, code }: End): string {
   return `${how} ${code === undefined ? "" : `0x${code.toString(16)}`}`;
-}
-
-async function closing(socket: Socket): Promise<void> {
-  if (!socket.destroyed) await once(socket, "close");
 }

@@ -1,8 +1,7 @@
-import { once } from "node:events";
 import { connect as connectHttp2 } from "node:http2";
 import type { Socket } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { until, within } from "../support/deadline.ts";
+import { closing, until, within } from "../support/deadline.ts";
 import { frame, preface } from "../support/http2-frames.ts";
 import { startThrottlingProxy } from "../support/throttling-proxy.ts";
 import { dial, enter, useCrowd } from "./peers.ts";
@@ -60,7 +59,7 @@ for (const door of ["http2", "http2s"] as const) {
         const socket = await useRaw(server.url);
         socket.write(begin);
         if (rest !== undefined) trickle(socket, rest);
-        await within(10_000, "the end of the connection", once(socket, "close"));
+        await within(10_000, "the end of the connection", closing(socket));
         expect(await metric(headerTimeout)).toBe(1);
         expect(await within(10_000, "another client's answer", healthy.call())).toBe(200);
       });
@@ -88,7 +87,7 @@ for (const door of ["http2", "http2s"] as const) {
       socket.write(Buffer.concat([preface, settings, settingsAck, frame(1, 4, 1, healthCheck), frame(0, 1, 1, body)]));
       await until(10_000, "the call", async () => (await metric("sluice_calls_active")) === 1);
       socket.write(frame(1, 0, 3, block));
-      await within(10_000, "the end of the connection", once(socket, "close"));
+      await within(10_000, "the end of the connection", closing(socket));
       expect(await metric(headerTimeout)).toBe(1);
     });
 
@@ -134,7 +133,7 @@ for (const door of ["http2", "http2s"] as const) {
         let received = 0;
         stream.on("data", (chunk: Buffer) => (received += chunk.byteLength));
         stream.end(direction === "up" ? Buffer.alloc(bytes) : undefined);
-        await within(20_000, "the end of the stream", once(stream, "close"));
+        await within(20_000, "the end of the stream", closing(stream));
         expect(received).toBe(bytes);
         expect(stream.rstCode).toBe(0);
       }
@@ -185,7 +184,7 @@ for (const door of ["http1", "http1s"] as const) {
         socket.resume();
         socket.write(begin);
         if (rest !== undefined) trickle(socket, rest);
-        await within(10_000, "the end of the connection", once(socket, "close"));
+        await within(10_000, "the end of the connection", closing(socket));
         expect(await metric(headerTimeout)).toBe(1);
       });
     }

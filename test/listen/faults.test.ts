@@ -7,7 +7,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { GreetService } from "../../gen/greet/v1/greet_pb.ts";
 import type { Server } from "../../src/compose.ts";
-import { until, within } from "../support/deadline.ts";
+import { closing, until, within } from "../support/deadline.ts";
 import { startServer, useServer } from "../support/server.ts";
 import { createTransport } from "../support/transports.ts";
 import { problem } from "../contract/store-contract.ts";
@@ -34,7 +34,7 @@ function useSession(url: string): ClientHttp2Session {
 async function answerOf(socket: Socket): Promise<string> {
   let text = "";
   socket.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
-  await within(10_000, "the end of the connection", once(socket, "close"));
+  await within(10_000, "the end of the connection", closing(socket));
   return text;
 }
 
@@ -68,7 +68,7 @@ async function request(
   stream.on("data", (chunk: Buffer) => chunks.push(chunk));
   if (body === undefined) stream.write(Buffer.alloc(0));
   else stream.end(body);
-  await within(10_000, "the answer", once(stream, "close"));
+  await within(10_000, "the answer", closing(stream));
   return {
     status: Number(received[":status"]),
     headers: received,
@@ -327,7 +327,7 @@ describe("limits", () => {
     socket.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     socket.write(Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]));
     socket.resume();
-    await within(5000, "the end of the connection", once(socket, "close"));
+    await within(5000, "the end of the connection", closing(socket));
     // On a busy machine an answer may take longer than that.
     const patient = await useServer({ keepaliveInterval: 100, keepaliveTimeout: 60_000 });
     const alive = useSession(patient.url);
@@ -353,10 +353,10 @@ describe("limits", () => {
     stream.resume();
     await within(5000, "GOAWAY", goaway);
     expect(stream.closed).toBe(false);
-    await within(5000, "the end of the call", once(stream, "close"));
+    await within(5000, "the end of the call", closing(stream));
     expect(trailers["grpc-status"]).toBe("14");
     const http1 = useSocket(server.url);
-    await within(5000, "the end of an idle HTTP/1.1 connection", once(http1, "close"));
+    await within(5000, "the end of an idle HTTP/1.1 connection", closing(http1));
   });
 });
 

@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import type { Duplex } from "node:stream";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { resolveConfig } from "../../src/config.ts";
@@ -6,7 +5,7 @@ import { HostForm } from "../../src/listen/host-header.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { dial } from "../hostile/peers.ts";
-import { within } from "../support/deadline.ts";
+import { closing, within } from "../support/deadline.ts";
 import { tlsFiles } from "../support/http3.ts";
 import { flags, frameTypes, headers, preface, settings } from "../support/http2-frames.ts";
 import type { Fields } from "../support/http2-frames.ts";
@@ -44,7 +43,7 @@ async function ask1(served: Served, head: string): Promise<string> {
   let text = "";
   socket.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
   socket.write(`${head}\r\n\r\n`, "latin1");
-  await within(10_000, "the end of the connection", once(socket, "close"));
+  await within(10_000, "the end of the connection", closing(socket));
   return text;
 }
 

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
-import { until, within } from "../support/deadline.ts";
+import { closing, until, within } from "../support/deadline.ts";
 import { answerPings, frame, frameTypes, headers, preface, request, settings } from "../support/http2-frames.ts";
 import { useServer } from "../support/server.ts";
 
@@ -21,7 +21,7 @@ it("an error of a peer that has sent GOAWAY before ends its connection and its c
   const fields = request("/greet.v1.GreetService/GreetEach", [["content-type", "application/grpc"]]);
   socket.write(Buffer.concat([preface, settings(), headers(1, fields)]));
   await until(10_000, "the call", async () => (await metric("sluice_calls_active")) === 1);
-  const closed = once(socket, "close");
+  const closed = closing(socket);
   socket.write(Buffer.concat([frame(frameTypes.goaway, 0, 0, Buffer.alloc(8)), frame(frameTypes.continuation, 0, 1)]));
   await within(10_000, "the end of the connection", closed);
   await until(10_000, "the end of the call", async () => (await metric("sluice_calls_active")) === 0);

@@ -1,7 +1,7 @@
 import { connect } from "node:http2";
 import { once } from "node:events";
 import { expect, it, onTestFinished } from "vitest";
-import { within } from "../support/deadline.ts";
+import { closing, within } from "../support/deadline.ts";
 import { useServer } from "../support/server.ts";
 
 // node:http2 ends the body of the answer to a HEAD before anybody has answered: the answer was taken for sent.
@@ -17,6 +17,6 @@ it.each([
   const stream = session.request({ ":method": "HEAD", ":path": path });
   const [headers] = (await within(10_000, "the answer", once(stream, "response"))) as [{ ":status": number }];
   stream.resume();
-  await within(10_000, "the end", once(stream, "close"));
+  await within(10_000, "the end", closing(stream));
   expect(headers[":status"]).toBe(expected);
 });

@@ -6,7 +6,7 @@ import { resolveConfig } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
 import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
-import { within } from "../support/deadline.ts";
+import { closing, within } from "../support/deadline.ts";
 import { envelopeOf } from "../support/envelopes.ts";
 
 // Node refuses streams of a connection that has 10 MB to send, unless told otherwise: some slow readers kept all others out.
@@ -40,7 +40,7 @@ it("a connection with many slow readers takes more calls", async () => {
     stream.pause();
     stream.end(envelopeOf(new Uint8Array()));
     // It has begun to send when its headers are here, and the next one comes upon what it has to send.
-    await within(10_000, `the headers of call ${i}`, Promise.race([once(stream, "response"), once(stream, "close")]));
+    await within(10_000, `the headers of call ${i}`, Promise.race([once(stream, "response"), closing(stream)]));
     expect(stream.rstCode, `call ${i}`).toBe(constants.NGHTTP2_NO_ERROR);
   }
 });

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect } from "node:tls";
 import { expect, it, onTestFinished } from "vitest";
-import { until, within } from "../support/deadline.ts";
+import { closing, until, within } from "../support/deadline.ts";
 import { headers, preface, request, settings } from "../support/http2-frames.ts";
 import { tlsFiles } from "../support/http3.ts";
 import { startServerProcess, useTlsArgs } from "../support/server-process.ts";
@@ -31,7 +31,7 @@ it("a client that leaves over TLS before its answers keeps no place among the co
     await within(10_000, "the connection", once(socket, "secureConnect"));
     socket.write(Buffer.concat([preface, settings(), unanswered]));
     await new Promise(setImmediate);
-    const closed = once(socket, "close");
+    const closed = closing(socket);
     socket.destroy();
     await within(10_000, "the end of the client", closed);
   }

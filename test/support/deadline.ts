@@ -1,3 +1,5 @@
+import type { EventEmitter } from "node:events";
+
 /**
  * No wait is cut off before this, in milliseconds: a deadline names what hangs, it does not measure, and a busy machine
  * may take many times as long as an idle one. It is still less than the 30 s after which a silent connection is closed,
@@ -29,6 +31,11 @@ export async function until(idleMs: number, what: string, check: () => boolean |
     if (Date.now() > end) throw new Error(`${what} did not happen within ${ms} ms`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+}
+
+/** Resolves when a socket, a stream or a session is destroyed; unlike `once`, never rejects with its error. */
+export async function closing(closable: EventEmitter & { readonly destroyed: boolean }): Promise<void> {
+  if (!closable.destroyed) await new Promise((resolve) => closable.once("close", resolve));
 }
 
 /** A promise with its functions, for waiting on callbacks. */
