@@ -41,7 +41,7 @@ import { callKey } from "./runtime/call.ts";
 import { withCors } from "./runtime/cors.ts";
 import { createRuntime, messageElements } from "./runtime/handler.ts";
 import { createHostGuard } from "./runtime/hosts.ts";
-import type { CallRecord } from "./runtime/handler.ts";
+import type { CallRecord } from "./runtime/running-calls.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
 import type { HttpExchange } from "./runtime/exchange.ts";
 import type { StreamRouter } from "./runtime/stream-routes.ts";

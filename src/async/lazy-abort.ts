@@ -1,5 +1,7 @@
 type Listener = (reason: Error) => void;
 
+const noListeners: readonly Listener[] = [];
+
 /**
  * An AbortController that makes its signal when somebody asks for it: a signal,
  * its listener and its event cost as much as much else of a small call, most of
@@ -8,7 +10,7 @@ type Listener = (reason: Error) => void;
 export class LazyAbort {
   #controller: AbortController | undefined;
   #reason: Error | undefined;
-  #listeners: Listener[] = [];
+  #listeners: readonly Listener[] = noListeners;
 
   get aborted(): boolean {
     return this.#reason !== undefined;
@@ -27,7 +29,7 @@ export class LazyAbort {
     if (this.#reason !== undefined) return;
     this.#reason = reason;
     const listeners = this.#listeners;
-    this.#listeners = [];
+    this.#listeners = noListeners;
     for (const listener of listeners) listener(reason);
     this.#controller?.abort(reason);
   }
@@ -41,7 +43,12 @@ export class LazyAbort {
     // `push` and `filter` make room for 17, in each call.
     this.#listeners = this.#listeners.concat(listener);
     return () => {
-      this.#listeners = this.#listeners.filter((other) => other !== listener).slice();
+      this.offAbort(listener);
     };
+  }
+
+  offAbort(listener: Listener): void {
+    if (this.#listeners.length === 1 && this.#listeners[0] === listener) this.#listeners = noListeners;
+    else this.#listeners = this.#listeners.filter((other) => other !== listener).slice();
   }
 }

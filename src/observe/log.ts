@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
+import { LineBuffer } from "./line-buffer.ts";
 
 export type { Logger } from "pino";
 
@@ -8,15 +9,17 @@ export type { Logger } from "pino";
 const maxWaitingBytes = 1024 * 1024;
 
 /**
- * A logger that writes JSON lines to standard error, at once, so that a crash
- * loses none. A log that cannot be written, for instance to a full disk, does
- * not stop the server: lines wait, up to 1 MiB, until it can be.
+ * Creates a logger that writes JSON lines to standard error. Warnings and errors
+ * are written at once, with all lines before them; other lines at the end of the
+ * turn of the event loop, or by `flush`. A log that cannot be written, for
+ * instance to a full disk, does not stop the server: lines wait, up to 1 MiB,
+ * until it can be.
  */
 export function createLogger(level: Config["logLevel"]): Logger {
   const destination = pino.destination({ fd: 2, sync: true, maxLength: maxWaitingBytes });
   // There is nowhere else to report it; without a listener it ends the process.
   destination.on("error", () => undefined);
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, new LineBuffer(destination));
 }
 
 /**

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
-import type { CallRecord } from "../runtime/handler.ts";
+import type { CallRecord } from "../runtime/running-calls.ts";
 import type { MemoryBudget } from "../runtime/memory-budget.ts";
 
 /** What the server counts, for Prometheus. One registry a server, so that several can live in one process. */

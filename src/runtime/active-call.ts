@@ -10,8 +10,8 @@ const farewellMs = 1000;
 /** Made once: an error takes longer to make than most of what a small call needs. */
 const isOver = new ConnectError("the call is over", Code.Canceled);
 
-/** What a call waits for, each with one timer. */
-type Wait = "longest" | "idle" | "deadline" | "farewell";
+/** How often activity is looked for within the time that a call may be idle: a timestamp per byte would cost more. */
+const looksPerIdleTimeout = 4;
 
 export interface CallLimits {
   /** Longest duration in milliseconds. */
@@ -20,6 +20,11 @@ export interface CallLimits {
   readonly timeoutOption: string;
   /** Longest time without a byte in either direction, in milliseconds; absent for unary calls. */
   readonly idleMs?: number;
+}
+
+/** What can cut the stream of a call that could not end in order. */
+interface Resettable {
+  reset(): void;
 }
 
 /** One RPC in flight: its signal, its deadlines, and what it has counted. */
@@ -46,17 +51,23 @@ export class ActiveCall implements Call {
   readonly memory: CallMemory;
   readonly #abort = new LazyAbort();
   #listeners: (() => void)[] = [];
-  readonly #reset: () => void;
-  readonly #timers: Partial<Record<Wait, NodeJS.Timeout>> = {};
-  #expiresAt: number | undefined;
+  readonly #exchange: Resettable;
+  readonly #limits: CallLimits;
+  /** One timer for all that follow, which are times of `performance.now()`: Infinity for what is not waited for. */
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Infinity;
+  #longestAt = Infinity;
+  #deadlineAt = Infinity;
+  #nextLookAt = Infinity;
+  #farewellAt = Infinity;
+  #quietLooks = 0;
   #touched = false;
   #closed = false;
 
-  /** `reset` cuts the stream of a call that could not end in order. */
   constructor(
     about: Pick<Call, "procedure" | "shape" | "protocol" | "httpVersion" | "peer">,
     limits: CallLimits,
-    reset: () => void,
+    exchange: Resettable,
     budget: MemoryBudget,
   ) {
     this.procedure = about.procedure;
@@ -64,14 +75,12 @@ export class ActiveCall implements Call {
     this.protocol = about.protocol;
     this.httpVersion = about.httpVersion;
     this.peer = about.peer;
-    this.#reset = reset;
-    this.memory = budget.open((error) => {
-      this.end(error);
-    });
-    this.#after("longest", limits.timeoutMs, () => {
-      this.end(new ConnectError(`the call took longer than ${limits.timeoutOption} allows`, Code.DeadlineExceeded));
-    });
-    if (limits.idleMs !== undefined) this.#watchIdle(limits.idleMs);
+    this.#exchange = exchange;
+    this.#limits = limits;
+    this.memory = budget.open(this);
+    this.#longestAt = this.startedAt + limits.timeoutMs;
+    if (limits.idleMs !== undefined) this.#nextLookAt = this.startedAt + limits.idleMs / looksPerIdleTimeout;
+    this.#arm();
   }
 
   get signal(): AbortSignal {
@@ -87,13 +96,19 @@ export class ActiveCall implements Call {
     if (this.#closed || this.#abort.aborted) return;
     this.ended = true;
     this.error ??= ConnectError.from(reason);
-    this.#after("farewell", farewellMs, this.#reset);
+    this.#farewellAt = performance.now() + farewellMs;
+    this.#arm();
     this.#abort.abort(reason);
   }
 
   /** As a listener of `signal`, but without the signal. Returns the cleanup. */
   onAbort(listener: (reason: Error) => void): () => void {
     return this.#abort.onAbort(listener);
+  }
+
+  /** Removes a listener that `onAbort` has added: the same as its cleanup. */
+  offAbort(listener: (reason: Error) => void): void {
+    this.#abort.offAbort(listener);
   }
 
   holdHeaders(): void {
@@ -114,15 +129,13 @@ export class ActiveCall implements Call {
 
   /** The client's own deadline, in milliseconds from now. */
   expireAfter(ms: number): void {
-    this.#expiresAt = performance.now() + ms;
-    this.#after("deadline", ms, () => {
-      this.end(new ConnectError("the operation timed out", Code.DeadlineExceeded));
-    });
+    this.#deadlineAt = performance.now() + ms;
+    this.#arm();
   }
 
   /** Milliseconds until the client's own deadline, if it has one. */
   get leftMs(): number | undefined {
-    return this.#expiresAt === undefined ? undefined : this.#expiresAt - performance.now();
+    return this.#deadlineAt === Infinity ? undefined : this.#deadlineAt - performance.now();
   }
 
   /** The handler is done: what it has started need not go on. */
@@ -139,7 +152,8 @@ export class ActiveCall implements Call {
   close(reason?: ConnectError): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const wait in this.#timers) clearTimeout(this.#timers[wait as Wait]);
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     if (reason !== undefined) this.error ??= reason;
     this.settle(reason);
     const listeners = this.#listeners;
@@ -147,34 +161,48 @@ export class ActiveCall implements Call {
     for (const listener of listeners) listener();
   }
 
-  /** Looks several times, because to note the time of each byte would cost more than the rest of its way. */
-  #watchIdle(idleMs: number): void {
-    const looks = 4;
-    let quiet = 0;
-    const look = (): void => {
-      quiet = this.#touched ? 0 : quiet + 1;
-      this.#touched = false;
-      if (quiet < looks) {
-        this.#after("idle", idleMs / looks, look);
-        return;
-      }
-      this.end(
-        new ConnectError(
-          "nothing was sent in either direction for as long as --stream-idle-timeout allows",
-          Code.DeadlineExceeded,
-        ),
-      );
-    };
-    this.#after("idle", idleMs / looks, look);
+  /** Sets the timer for the next of the times; one that is early enough already stays. */
+  #arm(): void {
+    const at = this.ended ? this.#farewellAt : Math.min(this.#longestAt, this.#deadlineAt, this.#nextLookAt);
+    if (this.#closed || at >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    if (at === Infinity) return;
+    const ms = Math.max(0, Math.ceil(at - performance.now()));
+    this.#timer = setTimeout(ActiveCall.#wake, Math.min(ms, maxTimerMs), this).unref();
   }
 
-  #after(wait: Wait, ms: number, run: () => void): void {
-    const end = performance.now() + ms;
-    const arm = (): void => {
-      const left = Math.max(0, Math.ceil(end - performance.now()));
-      const expire = left > maxTimerMs ? arm : run;
-      this.#timers[wait] = setTimeout(expire, Math.min(left, maxTimerMs)).unref();
-    };
-    arm();
+  static #wake(call: ActiveCall): void {
+    call.#timerAt = Infinity;
+    const now = performance.now();
+    if (call.ended) {
+      if (call.#farewellAt <= now) {
+        call.#farewellAt = Infinity;
+        call.#exchange.reset();
+      }
+    } else if (call.#deadlineAt <= now) {
+      call.end(new ConnectError("the operation timed out", Code.DeadlineExceeded));
+    } else if (call.#longestAt <= now) {
+      const { timeoutOption } = call.#limits;
+      call.end(new ConnectError(`the call took longer than ${timeoutOption} allows`, Code.DeadlineExceeded));
+    } else if (call.#nextLookAt <= now) {
+      call.#look(now);
+    }
+    call.#arm();
+  }
+
+  #look(now: number): void {
+    this.#quietLooks = this.#touched ? 0 : this.#quietLooks + 1;
+    this.#touched = false;
+    if (this.#quietLooks < looksPerIdleTimeout) {
+      this.#nextLookAt = now + (this.#limits.idleMs ?? Infinity) / looksPerIdleTimeout;
+      return;
+    }
+    this.end(
+      new ConnectError(
+        "nothing was sent in either direction for as long as --stream-idle-timeout allows",
+        Code.DeadlineExceeded,
+      ),
+    );
   }
 }

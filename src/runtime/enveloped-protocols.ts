@@ -1,4 +1,4 @@
-import type { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import * as connect from "@connectrpc/connect/protocol-connect";
 import * as grpc from "@connectrpc/connect/protocol-grpc";
 import * as grpcWeb from "@connectrpc/connect/protocol-grpc-web";
@@ -21,8 +21,8 @@ export interface EnvelopedProtocol {
   readonly parseTimeout: typeof connect.parseTimeout;
   readonly encodingHeader: string;
   readonly acceptEncodingHeader: string;
-  /** The flag of an envelope that ends a response. */
-  readonly endFlag: number | undefined;
+  /** Refuses envelopes that end a response; undefined if the protocol has none. */
+  readonly requestEnd: { readonly flag: number; readonly take: () => void } | undefined;
   /** What `HandlerContext.responseTrailer` holds at first. */
   readonly trailer: Readonly<Record<string, string>>;
   readonly end: (trailer: Headers, error: ConnectError | undefined) => ResponseEnd;
@@ -44,7 +44,7 @@ const connectFraming: EnvelopedProtocol = {
   parseTimeout: connect.parseTimeout,
   encodingHeader: connect.headerStreamEncoding,
   acceptEncodingHeader: connect.headerStreamAcceptEncoding,
-  endFlag: connect.endStreamFlag,
+  requestEnd: { flag: connect.endStreamFlag, take: refuseEnd },
   trailer: {},
   end: (metadata, error) => ({
     envelope: {
@@ -63,7 +63,7 @@ const grpcFraming: EnvelopedProtocol = {
   parseTimeout: grpc.parseTimeout,
   encodingHeader: grpc.headerEncoding,
   acceptEncodingHeader: grpc.headerAcceptEncoding,
-  endFlag: undefined,
+  requestEnd: undefined,
   trailer: { [grpc.headerGrpcStatus]: grpc.grpcStatusOk },
   end: (trailer, error) => ({ trailer: error === undefined ? trailer : grpc.setTrailerStatus(trailer, error) }),
   maxDetailBytes: maxTrailerDetailBytes,
@@ -81,7 +81,7 @@ const grpcWebFraming: EnvelopedProtocol = {
   parseTimeout: grpcWeb.parseTimeout,
   encodingHeader: grpcWeb.headerEncoding,
   acceptEncodingHeader: grpcWeb.headerAcceptEncoding,
-  endFlag: grpcWeb.trailerFlag,
+  requestEnd: { flag: grpcWeb.trailerFlag, take: refuseEnd },
   trailer: { [grpcWeb.headerGrpcStatus]: grpcWeb.grpcStatusOk },
   end: (trailer, error) => ({
     envelope: {
@@ -104,4 +104,8 @@ export function framingOf(
     if (binary !== undefined) return { protocol, binary };
   }
   return undefined;
+}
+
+function refuseEnd(): never {
+  throw new ConnectError("unexpected end flag", Code.InvalidArgument);
 }

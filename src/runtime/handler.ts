@@ -1,22 +1,20 @@
-import { Code, ConnectError, createContextKey, createContextValues } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { ConnectRouter, ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 import { getHeapStatistics } from "node:v8";
-import { Bag } from "../async/bag.ts";
-import type { Placed } from "../async/bag.ts";
 import { raise } from "../async/guard.ts";
 import type { OnUnexpected } from "../async/guard.ts";
 import { ByteSink } from "../wire/byte-sink.ts";
-import { ActiveCall } from "./active-call.ts";
+import type { ActiveCall } from "./active-call.ts";
 import { boundError, maxTrailerDetailBytes } from "./bounded-error.ts";
-import { callKey } from "./call.ts";
 import type { Call } from "./call.ts";
-import { codeOf } from "./call-code.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { allocateUncleared } from "../wire/node-platform.ts";
 import { internalUnlessKnown } from "./internal-error.ts";
 import { forRequests } from "./request-faults.ts";
+import { RunningCalls, activeCallKey } from "./running-calls.ts";
+import type { CallRecord, ConnectionCalls, RunningCall } from "./running-calls.ts";
 import { MemoryBudget, retryLater } from "./memory-budget.ts";
 import { collectRoutes } from "./routes.ts";
 import type { Route } from "./routes.ts";
@@ -27,28 +25,6 @@ import type { StreamRoute, StreamRouter } from "./stream-routes.ts";
 import { framingOf } from "./enveloped-protocols.ts";
 import { serveUniversal } from "./universal-call.ts";
 import { answerUnknownPath } from "./unknown-path.ts";
-
-/** What a call was and how it went, for the log and the metrics. */
-export interface CallRecord {
-  readonly procedure: string;
-  readonly shape: Call["shape"];
-  readonly protocol: Call["protocol"];
-  readonly httpVersion: string;
-  readonly peer: string;
-  /**
-   * "ok", or the name of the RPC's code as in `not_found`, in every protocol. An answer of HTTP's alone counts as the
-   * code that the status comes closest to: `unknown` for 405, 415 and 505, and for a stream that its handler denies
-   * `permission_denied` with 403, `not_found` with 404, `aborted` with 409.
-   */
-  readonly code: string;
-  readonly messagesIn: number;
-  readonly messagesOut: number;
-  /** Bytes of the bodies, as they were on the wire. */
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-  readonly durationMs: number;
-  readonly values: ContextValues;
-}
 
 export interface RuntimeOptions {
   readonly routes: (router: ConnectRouter) => void;
@@ -99,20 +75,6 @@ export interface RuntimeOptions {
   readonly onUnexpected?: OnUnexpected;
 }
 
-/** What a connection's owner wants to know of its calls. */
-export interface ConnectionCalls {
-  callBegan(connection: object | undefined): void;
-  callEnded(
-    connection: object | undefined,
-    outcome: {
-      /** Its token was accepted, or it needs none. */
-      readonly admitted: boolean;
-      /** The peer has not waited for its end. */
-      readonly abandoned: boolean;
-    },
-  ): void;
-}
-
 /** Serves a router's RPCs. */
 export interface Runtime {
   /** Serves a request, of whatever version of HTTP. */
@@ -126,13 +88,6 @@ export interface Runtime {
   /** Resolves when no call is active. */
   idle(): Promise<void>;
 }
-
-interface Entry extends Placed {
-  readonly call: ActiveCall;
-  readonly exchange: HttpExchange;
-}
-
-const activeCallKey = createContextKey<ActiveCall | undefined>(undefined, { description: "the runtime's call" });
 
 /** What an open call takes by itself, in bytes: its stream, headers, timers and promises. */
 const callBytes = 16 * 1024;
@@ -150,13 +105,12 @@ export function messageElements(maxMessageBytes: number): number {
 }
 
 export function createRuntime(options: RuntimeOptions): Runtime {
-  const active = new Bag<Entry>();
   const memory = new MemoryBudget(options.maxRequestMemory ?? getHeapStatistics().heap_size_limit / 2);
-  let waitingForIdle: (() => void)[] = [];
+  const calls = new RunningCalls({ ...options, memory });
   const onUnexpected = options.onUnexpected ?? raise;
 
   const requireRoom = (call: ActiveCall | undefined): void => {
-    if (active.size > options.maxCalls) {
+    if (calls.size > options.maxCalls) {
       throw retryLater(
         new ConnectError("the server has --max-calls calls in flight: try again later", Code.ResourceExhausted),
       );
@@ -229,84 +183,27 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     });
   }
 
-  /** Counts a call from here to `over`, which has an effect once. */
-  function begin(exchange: HttpExchange, about: Pick<Call, "procedure" | "shape" | "protocol">, reset: () => void) {
-    const contextValues = createContextValues();
-    const { shape } = about;
-    const call = new ActiveCall(
-      { ...about, httpVersion: exchange.httpVersion, peer: exchange.peer },
-      shape === "unary"
-        ? { timeoutMs: options.unaryTimeout, timeoutOption: "--unary-timeout" }
-        : {
-            timeoutMs: options.streamTimeout,
-            timeoutOption: "--stream-timeout",
-            idleMs: options.streamIdleTimeout,
-          },
-      reset,
-      memory,
-    );
-    contextValues.set(callKey, call);
-    contextValues.set(activeCallKey, call);
-    const entry: Entry = { call, exchange, place: -1 };
-    active.add(entry);
-    options.connections?.callBegan(exchange.connection);
-    let holders = 2;
-    /** Called when the exchange is over, and when the handler is done: until then either holds what is charged. */
-    const releaseMemory = (): void => {
-      if (--holders === 0) call.memory.close();
-    };
-    let ended = false;
-    const over = (complete: boolean, response: UniversalServerResponse | undefined): void => {
-      if (ended) return;
-      ended = true;
-      call.close(complete ? undefined : new ConnectError("the client went away", Code.Canceled));
-      releaseMemory();
-      active.delete(entry);
-      options.connections?.callEnded(exchange.connection, {
-        admitted: call.admitted,
-        abandoned: !complete && !call.ended,
-      });
-      if (active.size === 0) {
-        for (const resolve of waitingForIdle) resolve();
-        waitingForIdle = [];
-      }
-      options.onCallEnd?.({
-        procedure: call.procedure,
-        shape: call.shape,
-        protocol: call.protocol,
-        httpVersion: call.httpVersion,
-        peer: call.peer,
-        code: codeOf(call, response),
-        messagesIn: call.messagesIn,
-        messagesOut: call.messagesOut,
-        bytesIn: call.bytesIn,
-        bytesOut: call.bytesOut,
-        durationMs: Math.round((performance.now() - call.startedAt) * 1000) / 1000,
-        values: contextValues,
-      });
-    };
-    return { call, contextValues, over, releaseMemory };
-  }
-
   /** Serves a stream, which is over once it has ended in both directions and its handler has returned, or it broke off. */
   async function answerStream(route: StreamRoute, exchange: HttpExchange): Promise<void> {
     const handled = Promise.withResolvers<undefined>();
     let denied: UniversalServerResponse | undefined;
     const about = { procedure: route.path, shape: "bidi", protocol: "raw" } as const;
-    const { call, contextValues, over, releaseMemory } = begin(exchange, about, () => {
-      exchange.reset();
-      over(true, denied);
+    const running = calls.begin(exchange, about, {
+      reset() {
+        exchange.reset();
+        running.end(true, denied);
+      },
     });
     exchange.onClose((complete) => {
-      if (complete) void handled.promise.then(() => over(true, denied));
-      else over(false, denied);
+      if (complete) void handled.promise.then(() => running.end(true, denied));
+      else running.end(false, denied);
     });
     const onDenied = (status: number): void => {
       denied = { status };
     };
-    await serveStream(route, exchange, call, contextValues, { ...streamOptions, onDenied });
+    await serveStream(route, exchange, running.call, running.values, { ...streamOptions, onDenied });
     handled.resolve(undefined);
-    releaseMemory();
+    running.handled();
   }
 
   async function answer(route: Route, exchange: HttpExchange): Promise<void> {
@@ -316,54 +213,44 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     const procedure = `${handler.service.typeName}/${handler.method.name}`;
     const about = { procedure, shape, protocol: protocolOf(contentType) };
     let response: UniversalServerResponse | undefined = undefined;
-    const { call, contextValues, over, releaseMemory } = begin(exchange, about, () => {
-      exchange.reset();
-    });
+    const running = calls.begin(exchange, about);
     exchange.onClose((complete) => {
-      over(complete, response);
+      running.end(complete, response);
     });
     const framing = exchange.method === "POST" ? framingOf(contentType, shape) : undefined;
     try {
       if (route.enveloped !== undefined && framing !== undefined) {
-        const request = { route: route.enveloped, limits: route.requests, ...framing, contextValues };
-        await serveEnveloped(request, exchange, call, envelopeOptions);
+        await serveEnveloped(route.enveloped, route.requests, framing, running, envelopeOptions);
       } else {
-        response = await answerUniversal(route, exchange, call, contextValues);
+        response = await answerUniversal(route, running);
       }
     } finally {
-      releaseMemory();
+      running.handled();
     }
   }
 
   function answerUniversal(
     { handler, requests }: Route,
-    exchange: HttpExchange,
-    call: ActiveCall,
-    contextValues: ContextValues,
+    { exchange, call, values }: RunningCall,
   ): Promise<UniversalServerResponse> {
     if (call.shape !== "unary" && !options.compressStreams) {
       // Without these the answer would be compressed as the request is.
       exchange.header.set("connect-accept-encoding", "identity");
       exchange.header.set("grpc-accept-encoding", "identity");
     }
-    return serveUniversal(handler, exchange, call, contextValues, { ...requests, acceptCompression });
+    return serveUniversal(handler, exchange, call, values, { ...requests, acceptCompression });
   }
 
   return {
     serve,
     memory,
     get activeCalls() {
-      return active.size;
+      return calls.size;
     },
     end(reason, connection) {
-      for (const { call, exchange } of active.toArray()) {
-        if (connection === undefined || exchange.connection === connection) call.end(reason);
-      }
+      calls.end(reason, connection);
     },
-    idle() {
-      if (active.size === 0) return Promise.resolve();
-      return new Promise((resolve) => waitingForIdle.push(resolve));
-    },
+    idle: () => calls.idle(),
   };
 }
 

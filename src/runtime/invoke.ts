@@ -11,7 +11,7 @@ import type {
   UnaryResponse,
 } from "@connectrpc/connect";
 
-import { withSignal } from "./lazy-signal.ts";
+import { hasSignalOf, withSignal } from "./lazy-signal.ts";
 
 type UnarySpec = Extract<MethodImplSpec, { kind: "unary" }>;
 type StreamingSpec = Exclude<MethodImplSpec, UnarySpec>;
@@ -50,7 +50,7 @@ async function invokeUnary(spec: UnarySpec, { context, input, interceptors }: In
   });
   const request: UnaryRequest = withSignal({ ...requestOf(spec, context), stream: false, message, method }, context);
   const response = await through(interceptors, innermost)(request);
-  return { header: response.header, trailer: response.trailer, message: one(response.message) };
+  return { header: response.header, trailer: response.trailer, message: new OneMessage(response.message) };
 }
 
 function invokeStream(spec: StreamingSpec, invocation: Invocation): Promise<Responses> {
@@ -90,6 +90,12 @@ function requestOf(spec: MethodImplSpec, context: HandlerContext) {
 
 /** What the handler gets, after the interceptors. A signal is made when it is asked for. */
 function contextFor(req: UnaryRequest | StreamRequest, context: HandlerContext): HandlerContext {
+  const unchanged =
+    req.header === context.requestHeader &&
+    req.contextValues === context.values &&
+    req.service === context.service &&
+    hasSignalOf(req, context);
+  if (unchanged) return context;
   return withSignal(
     {
       service: req.service,
@@ -116,13 +122,13 @@ async function responses(
   const { output } = spec.method;
   switch (spec.kind) {
     case "server_streaming":
-      return complete(output, spec.impl(await single(input, "server-streaming"), context), onStarted);
+      return new HandlerMessages(output, spec.impl(await single(input, "server-streaming"), context), onStarted);
     case "bidi_streaming":
-      return complete(output, spec.impl(input, context), onStarted);
+      return new HandlerMessages(output, spec.impl(input, context), onStarted);
     case "client_streaming": {
       const pending = spec.impl(input, context);
       onStarted();
-      return one(toMessage(output, await pending));
+      return new OneMessage(toMessage(output, await pending));
     }
   }
 }
@@ -140,39 +146,72 @@ async function single<T>(input: AsyncIterable<T>, kind: string): Promise<T> {
   return first.value;
 }
 
-/** Handlers may yield plain objects: interceptors and the wire get messages. */
-function complete(
-  desc: DescMessage,
-  messages: AsyncIterable<MessageInitShape<DescMessage>>,
-  onStarted: () => void,
-): AsyncIterable<unknown> {
-  return {
-    [Symbol.asyncIterator]() {
-      const it = messages[Symbol.asyncIterator]();
-      const toMessages = (result: IteratorResult<MessageInitShape<DescMessage>>): IteratorResult<unknown> => {
-        if (result.done === true) return result;
-        const value = toMessage(desc, result.value);
-        return value === result.value ? result : { done: false, value };
-      };
-      let started = false;
-      return {
-        next() {
-          const pending = it.next().then(toMessages);
-          if (!started) {
-            started = true;
-            onStarted();
-          }
-          return pending;
-        },
-        return: (value?: unknown) => it.return?.(value) ?? Promise.resolve({ done: true, value: undefined }),
-        throw: (error?: unknown) => it.throw?.(error) ?? Promise.reject(error),
-      };
-    },
+/** What a handler yields. It may be plain objects: interceptors and the wire get messages. */
+class HandlerMessages implements AsyncIterableIterator<unknown> {
+  readonly #desc: DescMessage;
+  readonly #messages: AsyncIterable<MessageInitShape<DescMessage>>;
+  #iterator: AsyncIterator<MessageInitShape<DescMessage>> | undefined;
+  #onStarted: (() => void) | undefined;
+
+  constructor(desc: DescMessage, messages: AsyncIterable<MessageInitShape<DescMessage>>, onStarted: () => void) {
+    this.#desc = desc;
+    this.#messages = messages;
+    this.#onStarted = onStarted;
+  }
+
+  [Symbol.asyncIterator](): this {
+    this.#iterator ??= this.#messages[Symbol.asyncIterator]();
+    return this;
+  }
+
+  next(): Promise<IteratorResult<unknown>> {
+    const iterator = (this.#iterator ??= this.#messages[Symbol.asyncIterator]());
+    const pending = iterator.next().then(this.#complete);
+    this.#onStarted?.();
+    this.#onStarted = undefined;
+    return pending;
+  }
+
+  return(value?: unknown): Promise<IteratorResult<unknown>> {
+    return this.#iterator?.return?.(value) ?? Promise.resolve({ done: true, value: undefined });
+  }
+
+  throw(error?: unknown): Promise<IteratorResult<unknown>> {
+     
+    return this.#iterator?.throw?.(error) ?? Promise.reject(error);
+  }
+
+  readonly #complete = (result: IteratorResult<MessageInitShape<DescMessage>>): IteratorResult<unknown> => {
+    if (result.done === true) return result;
+    const value = toMessage(this.#desc, result.value);
+    return value === result.value ? result : { done: false, value };
   };
 }
 
-async function* one<T>(message: T): AsyncGenerator<T> {
-  yield message;
+/** The only message of a response; a generator would take several promises for it. */
+class OneMessage implements AsyncIterableIterator<unknown> {
+  #message: { readonly value: unknown } | undefined;
+
+  constructor(value: unknown) {
+    this.#message = { value };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<unknown>> {
+    const message = this.#message;
+    this.#message = undefined;
+    return Promise.resolve(
+      message === undefined ? { done: true, value: undefined } : { done: false, value: message.value },
+    );
+  }
+
+  return(): Promise<IteratorResult<unknown>> {
+    this.#message = undefined;
+    return Promise.resolve({ done: true, value: undefined });
+  }
 }
 
 function toMessage(desc: DescMessage, init: MessageInitShape<DescMessage>): unknown {

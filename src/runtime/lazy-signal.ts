@@ -22,3 +22,8 @@ export function withSignal<T extends object>(target: T, from: SignalSource): T &
   Object.defineProperty(target, source, { value: from });
   return Object.defineProperty(target, "signal", lazily) as T & SignalSource;
 }
+
+/** Whether the signal of the target is still that of `from`, which `withSignal` has given it. */
+export function hasSignalOf(target: object, from: SignalSource): boolean {
+  return (target as { readonly [source]?: unknown })[source] === from;
+}

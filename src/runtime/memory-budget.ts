@@ -12,6 +12,10 @@ const retrySeconds = 1;
 /** google.rpc.RetryInfo with `retry_delay` (field 1), a google.protobuf.Duration with `seconds` (field 1). */
 const retryInfo = { type: "google.rpc.RetryInfo", value: new Uint8Array([0x0a, 2, 0x08, retrySeconds]) };
 
+interface Endable {
+  end(reason: ConnectError): void;
+}
+
 /**
  * Memory that all calls of a server share: bytes of requests that are being read, inflated or decoded, messages that
  * handlers hold, and answers that their peers have not taken. A quarter is kept for calls that hold at most 64 KiB
@@ -42,9 +46,9 @@ export class MemoryBudget {
     return this.#refusals;
   }
 
-  /** `onExhausted` ends the call. */
-  open(onExhausted: (error: ConnectError) => void): CallMemory {
-    return new CallMemory(this, onExhausted);
+  /** Opens the account of a call, which is ended when a charge is refused that it cannot do without. */
+  open(call: Endable): CallMemory {
+    return new CallMemory(this, call);
   }
 
   /** Counts what a call that holds `held` needs; false if there is no room for it. For accounts. */
@@ -81,13 +85,13 @@ export class MemoryBudget {
 /** What one call holds of the budget. Nothing is counted after `close`. */
 export class CallMemory {
   readonly #budget: MemoryBudget;
-  #onExhausted: ((error: ConnectError) => void) | undefined;
+  #call: Endable | undefined;
   #held = 0;
   #closed = false;
 
-  constructor(budget: MemoryBudget, onExhausted: (error: ConnectError) => void) {
+  constructor(budget: MemoryBudget, call: Endable) {
     this.#budget = budget;
-    this.#onExhausted = onExhausted;
+    this.#call = call;
   }
 
   charge(bytes: number): boolean {
@@ -110,7 +114,7 @@ export class CallMemory {
 
   exhausted(): ConnectError {
     const error = this.#budget.refuse();
-    this.#onExhausted?.(error);
+    this.#call?.end(error);
     return error;
   }
 
@@ -120,7 +124,7 @@ export class CallMemory {
     this.#held = 0;
     this.#closed = true;
     // A message that somebody keeps refers to this, and need not keep the call.
-    this.#onExhausted = undefined;
+    this.#call = undefined;
   }
 }
 

@@ -1,6 +1,5 @@
 import { constants } from "node:http2";
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
-import { guarded } from "../async/guard.ts";
 import type { OnUnexpected } from "../async/guard.ts";
 import { fromNodeHeaders, toNodeHeaders } from "../wire/node-headers.ts";
 import { isOpen } from "../wire/node-http2-open.ts";
@@ -14,6 +13,13 @@ import { pathOf, peerOf, urlOf } from "./node-address.ts";
 /** RFC 9110, section 6.4.1. */
 const bodilessStatuses = new Set([204, 205, 304]);
 
+const exchangeOf = Symbol("exchange of the stream");
+
+/** A stream with its exchange, from its beginning until its "close". */
+interface ServedStream extends ServerHttp2Stream {
+  [exchangeOf]?: NodeHttp2Exchange | undefined;
+}
+
 /**
  * A stream of node:http2, as the runtime takes it. Node's requests and responses
  * for HTTP/2 would be two more streams on top of it, for each call.
@@ -24,7 +30,7 @@ export class NodeHttp2Exchange implements HttpExchange {
   readonly copiesWrites = false;
   readonly connection: object | undefined;
   readonly peer: string;
-  readonly #stream: ServerHttp2Stream;
+  readonly #stream: ServedStream;
   readonly #method: string;
   readonly #target: string;
   readonly #scheme: string;
@@ -60,36 +66,15 @@ export class NodeHttp2Exchange implements HttpExchange {
     this.peer = session === undefined || session.destroyed ? "?" : peerOf(session.socket);
     this.#scheme = session?.encrypted === true ? "https" : "http";
     this.#received = stream.endAfterHeaders;
+    this.#stream[exchangeOf] = this;
     // An error of the stream shows as "close" too; without a listener it would end the process.
     stream.on("error", ignore);
-    this.#on("aborted", () => {
-      this.#closeWithPeer();
-    });
-    this.#on("end", () => {
-      if (this.#split) {
-        // Some clients end a stream that they reset: then both come together.
-        setImmediate(
-          guarded(this.#fail, () => {
-            this.#endSplit();
-          }),
-        );
-        this.#closeWithPeer();
-        return;
-      }
-      // That of a stream that was reset is not the body's. While the response was being ended there is no "aborted".
-      if (stream.closed) this.#closeWithPeer();
-      else this.#onEnd();
-    });
-    this.#on("close", () => {
-      this.#onClose();
-    });
+    stream.on("aborted", NodeHttp2Exchange.#onAborted);
+    stream.on("end", NodeHttp2Exchange.#onEnd);
+    stream.on("close", NodeHttp2Exchange.#onClose);
+    stream.on("wantTrailers", NodeHttp2Exchange.#onWantTrailers);
     // The reset may have come with the headers. Whoever serves the call hears of it as of any other end.
-    setImmediate(() => {
-      this.#closeWithPeer();
-    });
-    this.#on("wantTrailers", () => {
-      if (isOpen(stream)) stream.sendTrailers(this.#trailer === undefined ? {} : toNodeHeaders(this.#trailer));
-    });
+    setImmediate(NodeHttp2Exchange.#afterHeaders, this);
     // RFC 9110, section 10.1.1: a client that expects it waits for it.
     if (headers.expect?.toLowerCase() === "100-continue" && isOpen(stream)) {
       stream.additionalHeaders({ ":status": 100 });
@@ -127,14 +112,12 @@ export class NodeHttp2Exchange implements HttpExchange {
   receive(receiver: BodyReceiver): void {
     const stream = this.#stream;
     this.#receiver = receiver;
-    this.#on("data", (chunk: Uint8Array) => {
-      this.#receiver?.onChunk(chunk);
-    });
+    stream.on("data", NodeHttp2Exchange.#onData);
     // node:http2 reads ahead: the end of a body without a byte may have been told before anybody listened.
-    if (stream.readableEnded && !stream.closed) this.#onEnd();
+    if (stream.readableEnded && !stream.closed) this.#endBody();
   }
 
-  #onEnd(): void {
+  #endBody(): void {
     this.#received = true;
     const receiver = this.#receiver;
     // Nothing comes after it.
@@ -146,7 +129,7 @@ export class NodeHttp2Exchange implements HttpExchange {
   #endSplit(): void {
     const stream = this.#stream;
     const reset = stream.aborted || (stream.closed && stream.rstCode !== constants.NGHTTP2_NO_ERROR);
-    if (!this.#received && stream.readableEnded && !reset) this.#onEnd();
+    if (!this.#received && stream.readableEnded && !reset) this.#endBody();
   }
 
   pause(): void {
@@ -185,7 +168,7 @@ export class NodeHttp2Exchange implements HttpExchange {
   }
 
   onDrain(listener: () => void): void {
-    if (this.#drained === undefined) this.#on("drain", () => this.#drained?.());
+    if (this.#drained === undefined) this.#stream.on("drain", NodeHttp2Exchange.#onDrain);
     this.#drained = listener;
   }
 
@@ -196,12 +179,7 @@ export class NodeHttp2Exchange implements HttpExchange {
     if (!this.#received && !stream.readableEnded) {
       // RFC 9113, section 8.1: a complete answer may be followed by RST_STREAM(NO_ERROR) to ask the client
       // to stop sending. Complete is after the trailers.
-      stream.once(stream.writableEnded ? "finish" : "wantTrailers", () => {
-        setImmediate(() => {
-          this.#finished = true;
-          if (!this.#split) this.#refuseRest();
-        });
-      });
+      stream.once(stream.writableEnded ? "finish" : "wantTrailers", NodeHttp2Exchange.#onFinished);
     }
     // What nobody reads would keep the stream open.
     if (stream.readableFlowing === null) stream.resume();
@@ -245,27 +223,91 @@ export class NodeHttp2Exchange implements HttpExchange {
     if (stream.closed && !stream.destroyed && !this.#resetting) stream.destroy();
   }
 
-  #onClose(): void {
-    if (this.#split) this.#endSplit();
-    const complete = this.#stream.writableFinished && (this.#received || !this.#split);
-    for (const listener of this.#closeListeners) {
+  #fail(error: unknown): void {
+    this.#onUnexpected(error);
+    this.reset("error");
+  }
+
+  /**
+   * Makes a listener for events of all streams, which Node calls with the stream as `this`; listeners of each exchange's
+   * own would be ten more functions for each open call. The listener never throws: see `guarded`.
+   */
+  static #listener<A = void>(handle: (exchange: NodeHttp2Exchange, arg: A) => void) {
+    return function (this: ServedStream, arg: A): void {
+      const exchange = this[exchangeOf];
+      if (exchange === undefined) return;
+      try {
+        handle(exchange, arg);
+      } catch (error) {
+        exchange.#fail(error);
+      }
+    };
+  }
+
+  static readonly #onData = NodeHttp2Exchange.#listener<Uint8Array>((exchange, chunk) => {
+    exchange.#receiver?.onChunk(chunk);
+  });
+
+  static readonly #onDrain = NodeHttp2Exchange.#listener((exchange) => {
+    exchange.#drained?.();
+  });
+
+  static readonly #onAborted = NodeHttp2Exchange.#listener((exchange) => {
+    exchange.#closeWithPeer();
+  });
+
+  static readonly #onEnd = NodeHttp2Exchange.#listener((exchange) => {
+    if (exchange.#split) {
+      // Some clients end a stream that they reset: then both come together.
+      setImmediate(NodeHttp2Exchange.#afterEnd, exchange);
+      exchange.#closeWithPeer();
+      return;
+    }
+    // That of a stream that was reset is not the body's. While the response was being ended there is no "aborted".
+    if (exchange.#stream.closed) exchange.#closeWithPeer();
+    else exchange.#endBody();
+  });
+
+  static readonly #onWantTrailers = NodeHttp2Exchange.#listener((exchange) => {
+    const stream = exchange.#stream;
+    if (isOpen(stream)) stream.sendTrailers(exchange.#trailer === undefined ? {} : toNodeHeaders(exchange.#trailer));
+  });
+
+  static readonly #onFinished = NodeHttp2Exchange.#listener((exchange) => {
+    setImmediate(NodeHttp2Exchange.#afterFinished, exchange);
+  });
+
+  static readonly #onClose = NodeHttp2Exchange.#listener((exchange) => {
+    const stream = exchange.#stream;
+    if (exchange.#split) exchange.#endSplit();
+    const complete = stream.writableFinished && (exchange.#received || !exchange.#split);
+    for (const listener of exchange.#closeListeners) {
       try {
         listener(complete);
       } catch (error) {
-        this.#fail(error);
+        exchange.#fail(error);
       }
     }
-    releaseStream(this.#stream);
+    stream[exchangeOf] = undefined;
+    releaseStream(stream);
+  });
+
+  static #afterHeaders(exchange: NodeHttp2Exchange): void {
+    exchange.#closeWithPeer();
   }
 
-  #on(event: string, listener: (chunk: Uint8Array) => void): void {
-    this.#stream.on(event, guarded(this.#fail, listener));
+  static #afterFinished(exchange: NodeHttp2Exchange): void {
+    exchange.#finished = true;
+    if (!exchange.#split) exchange.#refuseRest();
   }
 
-  readonly #fail = (error: unknown): void => {
-    this.#onUnexpected(error);
-    this.reset("error");
-  };
+  static #afterEnd(exchange: NodeHttp2Exchange): void {
+    try {
+      exchange.#endSplit();
+    } catch (error) {
+      exchange.#fail(error);
+    }
+  }
 }
 
 function ignore(): void {

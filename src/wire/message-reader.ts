@@ -16,8 +16,8 @@ export interface ReaderMemory {
   readonly pausedBytes: number;
   /** The body has one message, which its reader keeps after it has asked for the next. */
   readonly single: boolean;
-  /** Gets a single message with its charge, to release it when the message can be; without it that is at `return`. */
-  readonly onHeld?: ((message: object, bytes: number) => void) | undefined;
+  /** Takes over the charge of a message, to release it when nothing refers to the message; false leaves it to `return`. */
+  onHeld?(message: object, bytes: number): boolean;
 }
 
 export interface MessageReaderOptions<T> {
@@ -33,7 +33,7 @@ export interface MessageReaderOptions<T> {
   /** The code of a body that ends within a message. */
   readonly truncated: Code;
   /** An envelope with this flag is no message. `take` gets what it holds, and may throw what the call has failed with. */
-  readonly end?: { readonly flag: number; readonly take: (payload: Uint8Array) => void };
+  readonly end?: { readonly flag: number; readonly take: (payload: Uint8Array) => void } | undefined;
   /** The body is over and its messages have been read; may throw, if that is not how it should end. */
   readonly onComplete?: () => void;
   /** Reading has failed, before anybody who reads is told. */
@@ -202,20 +202,19 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
 
   /** Undefined if it was no message. */
   #open(flags: number, payload: Uint8Array): Result<T> | undefined {
-    const { end, parse } = this.#options;
+    const options = this.#options;
+    const { end, memory } = options;
     try {
       if (end !== undefined && (flags & end.flag) === end.flag) {
         end.take(payload);
         return undefined;
       }
-      const { memory } = this.#options;
-      if (memory === undefined || payload.byteLength <= unweighedBytes) return { done: false, value: parse(payload) };
-      this.#hold(memory.weigh(payload));
-      const value = parse(payload);
-      if (memory.onHeld !== undefined && typeof value === "object" && value !== null) {
-        memory.onHeld(value, this.#held);
-        this.#held = 0;
+      if (memory === undefined || payload.byteLength <= unweighedBytes) {
+        return { done: false, value: options.parse(payload) };
       }
+      this.#hold(memory.weigh(payload));
+      const value = options.parse(payload);
+      if (typeof value === "object" && value !== null && memory.onHeld?.(value, this.#held) === true) this.#held = 0;
       return { done: false, value };
     } catch (error) {
       // After a message that cannot be read, nothing later is.

@@ -6,7 +6,7 @@ import { resolveConfig } from "../../src/config.ts";
 import type { Config } from "../../src/config.ts";
 import { listen } from "../../src/listen/listen.ts";
 import { createRuntime } from "../../src/runtime/handler.ts";
-import type { CallRecord } from "../../src/runtime/handler.ts";
+import type { CallRecord } from "../../src/runtime/running-calls.ts";
 import { nodeHandlers } from "../../src/runtime/node-handlers.ts";
 import { deferred, until, within } from "../support/deadline.ts";
 import { envelopeOf } from "../support/envelopes.ts";

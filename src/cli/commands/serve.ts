@@ -35,6 +35,9 @@ async function run({ out, flags, signal }: Session): Promise<"ok" | "failure"> {
   // Loaded here, because the other commands start faster without the whole server.
   const [{ start }, { createLogger }] = await Promise.all([import("../../compose.ts"), import("../../observe/log.ts")]);
   const log = createLogger(config.logLevel);
+  process.once("exit", () => {
+    log.flush();
+  });
   const server = await start(config, { log });
   const uncaught = onUncaught((error) => {
     log.fatal({ err: error }, "an error that nothing caught: the server closes its store and exits with 1");
