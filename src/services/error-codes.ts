@@ -70,25 +70,40 @@ export function createErrorInterceptor(options: { onUnexpected: (error: unknown)
   return (next) => async (req) => {
     try {
       const response = await next(req);
-      return response.stream ? { ...response, message: translated(response.message, translate) } : response;
+      return response.stream ? { ...response, message: new TranslatedMessages(response.message, translate) } : response;
     } catch (error) {
       throw translate(error);
     }
   };
 }
 
-function translated<T>(messages: AsyncIterable<T>, translate: (error: unknown) => ConnectError): AsyncIterable<T> {
-  return {
-    [Symbol.asyncIterator]() {
-      const it = messages[Symbol.asyncIterator]();
-      const rethrow = (error: unknown): never => {
-        throw translate(error);
-      };
-      return {
-        next: () => it.next().catch(rethrow),
-        return: (value?: unknown) => it.return?.(value) ?? Promise.resolve({ done: true, value: undefined }),
-        throw: (error?: unknown) => it.throw?.(error).catch(rethrow) ?? Promise.reject(error),
-      };
-    },
+/** The messages of a response, whose failure is translated. */
+class TranslatedMessages<T> implements AsyncIterableIterator<T> {
+  readonly #messages: AsyncIterator<T>;
+  readonly #translate: (error: unknown) => ConnectError;
+
+  constructor(messages: AsyncIterable<T>, translate: (error: unknown) => ConnectError) {
+    this.#messages = messages[Symbol.asyncIterator]();
+    this.#translate = translate;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    return this.#messages.next().catch(this.#rethrow);
+  }
+
+  return(value?: unknown): Promise<IteratorResult<T>> {
+    return this.#messages.return?.(value) ?? Promise.resolve({ done: true, value: undefined });
+  }
+
+  throw(error?: unknown): Promise<IteratorResult<T>> {
+    return this.#messages.throw?.(error).catch(this.#rethrow) ?? Promise.reject(this.#translate(error));
+  }
+
+  readonly #rethrow = (error: unknown): never => {
+    throw this.#translate(error);
   };
 }

@@ -69,10 +69,13 @@ it.each(["lmdb", "memory"])("followers hold as much after many records as before
     await until(20_000, "the end of every call", async () => (await server.metric("sluice_calls_active")) === 0);
   }
 
-  // What grows once and stays (code, pools, histories of histograms) does not count.
-  const first = await follow();
-  await append(50);
-  await leave(first);
+  // What grows once and stays (code, pools, histories of histograms) does not count; code is compiled in several steps.
+  for (let i = 0; i < 2; i++) {
+    const first = await follow();
+    await append(100);
+    await server.heldMemory();
+    await leave(first);
+  }
   const alone = await server.heldMemory();
 
   const session = await follow();
@@ -82,8 +85,8 @@ it.each(["lmdb", "memory"])("followers hold as much after many records as before
   const after = await server.heldMemory();
   // What 300 records leave at 500 followers would be seen, if it were 8 bytes each. The records themselves are in it.
   expect(after - before).toBeLessThan(MiB);
-  // JavaScript's part, and Node's, of which 2 KiB are Node's own. It was 22 KiB.
-  expect((after - alone) / followers).toBeLessThan(19 * 1024);
+  // JavaScript's part, and that of Node's HTTP/2: 11 to 12 KiB. It was 22 KiB.
+  expect((after - alone) / followers).toBeLessThan(14 * 1024);
   await leave(session);
-  await until(20_000, "the followers' memory", async () => (await server.heldMemory()) - alone < MiB);
+  await until(20_000, "the followers' memory", async () => (await server.heldMemory()) - alone < 2 * MiB);
 });
