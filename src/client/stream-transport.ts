@@ -238,7 +238,8 @@ class StreamCall {
 
   onHead(status: number, header: Headers): void {
     if (this.#over) return;
-    const { acceptCompression, useBinaryFormat, protocol, readMaxBytes, streamBufferBytes, allocate } = this.#options;
+    const { acceptCompression, useBinaryFormat, protocol, readMaxBytes, streamBufferBytes, allocate, turns } =
+      this.#options;
     const { method } = this.#req;
     let reading: ResponseReading;
     try {
@@ -272,6 +273,7 @@ class StreamCall {
         this.#fail(ConnectError.from(error));
       },
       allocate,
+      nextTurn: turns.next,
     });
     this.#head.resolve({
       ...this.#req,

@@ -8,6 +8,7 @@ import type { Http3Stream, RequestHead } from "./engine.ts";
 import { Http3Exchange } from "./http3-exchange.ts";
 import type { Http3Connection } from "./http3-exchange.ts";
 import { WebTransportStream } from "./webtransport-stream.ts";
+import { copyBytes } from "../wire/copy-bytes.ts";
 
 /** A session of WebTransport with a page that has been let in. */
 export interface WebTransportSession {
@@ -88,7 +89,7 @@ export class Session implements WebTransportSession {
     }, options.headerTimeout).unref();
     request.listen({
       onLent: (chunk) => {
-        this.#capsule(chunk.slice());
+        this.#capsule(copyBytes(chunk));
       },
       onEnd: () => {
         this.#closed();

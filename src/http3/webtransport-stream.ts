@@ -2,6 +2,7 @@ import { HeadReader, encodeHead } from "../wire/webtransport-head.ts";
 import type { CallHead, OpeningHead } from "../wire/webtransport-head.ts";
 import { h3Codes, sessionGone } from "./engine.ts";
 import type { ExchangeStream, Http3Stream, StreamListener } from "./engine.ts";
+import { copyBytes } from "../wire/copy-bytes.ts";
 
 /** Gets what a stream begins with, once. */
 export interface HeadListener {
@@ -37,7 +38,7 @@ export class WebTransportStream implements ExchangeStream {
     stream.listen({
       onLent: (chunk) => {
         if (this.#begun) this.#listener?.onLent(chunk);
-        else this.#readHead(chunk.slice());
+        else this.#readHead(copyBytes(chunk));
       },
       onEnd: (trailer) => {
         this.#ended = true;

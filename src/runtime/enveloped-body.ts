@@ -35,6 +35,7 @@ export interface EnvelopedBodyOptions {
 export class EnvelopedInput implements MessageReaderOptions<unknown>, ReaderMemory {
   readonly truncated = Code.InvalidArgument;
   readonly allocate = allocateUncleared;
+  readonly nextTurn = turns.next;
   readonly source: HttpExchange;
   readonly compression: Compression | null;
   readonly maxMessageBytes: number;

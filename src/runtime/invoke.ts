@@ -177,7 +177,6 @@ class HandlerMessages implements AsyncIterableIterator<unknown> {
   }
 
   throw(error?: unknown): Promise<IteratorResult<unknown>> {
-     
     return this.#iterator?.throw?.(error) ?? Promise.reject(error);
   }
 

@@ -17,6 +17,7 @@ import { BoundedQueue } from "../async/queue.ts";
 import { DomainError } from "../errors.ts";
 import type { AppendResult, Store } from "../store/store.ts";
 import type { AppendSession } from "./append-session.ts";
+import { copyBytes } from "../wire/copy-bytes.ts";
 
 /** Appends of one call that wait for their ack to be taken. Beyond it the server stops reading from the call. */
 const maxPendingAcks = 1024;
@@ -79,7 +80,7 @@ function summaryOf({ records, seal, sha256 }: AppendBatch): PendingAppend["batch
   return {
     records: records.length,
     bytes: records.reduce((sum, { data }) => sum + data.byteLength, 0),
-    seal: seal ? { sha256: sha256.slice() } : undefined,
+    seal: seal ? { sha256: copyBytes(sha256) } : undefined,
   };
 }
 

@@ -42,13 +42,15 @@ export interface MessageReaderOptions<T> {
   readonly onBytes?: (count: number) => void;
   /** May give memory that has not been cleared. */
   readonly allocate?: (size: number) => Uint8Array<ArrayBuffer>;
+  /** Runs after the current turn of the event loop. To be given if chunks may be small parts of their memory. */
+  readonly nextTurn?: ((run: () => void) => void) | undefined;
   readonly memory?: ReaderMemory;
 }
 
 /** Bytes that wait, up to this, are not counted: each open call is charged for more than that. */
 const uncountedBytes = 4096;
 
-/** A chunk that is a smaller part of its memory than this is copied, so that it does not keep the rest from being freed. */
+/** A chunk that is a smaller part of its memory than this must not keep the rest from being freed. */
 const leastShare = 1 / 8;
 
 /** What a message that waits costs besides its payload, in bytes: without it, empty ones would wait without bound. */
@@ -56,7 +58,7 @@ const waitingBytes = 64;
 
 interface Envelope {
   readonly flags: number;
-  readonly payload: Uint8Array;
+  payload: Uint8Array;
 }
 
 type Result<T> = IteratorResult<T, undefined>;
@@ -77,8 +79,10 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
   #ended = false;
   #complete = false;
   #failure: Error | undefined;
-  /** What waits is copied, because the chunk is a small part of its memory. */
-  #sparse = false;
+  /** Messages that wait when this turn is over are copied. */
+  #copies = false;
+  /** How many at the front of the queue have been. */
+  #copied = 0;
   /** Bytes that are counted, of what waits and of the message that has been read last. */
   #counted = 0;
   #held = 0;
@@ -99,7 +103,6 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
   #push(chunk: Uint8Array, lent: boolean): void {
     this.#options.onBytes?.(chunk.byteLength);
     if (this.#ended || this.#failure !== undefined) return;
-    this.#sparse = !lent && chunk.byteLength < chunk.buffer.byteLength * leastShare;
     try {
       this.#parser.push(chunk, this.#take, lent);
     } catch (error) {
@@ -109,6 +112,9 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
     if (this.#queuedBytes > this.#options.maxQueuedBytes && !this.#paused) {
       this.#paused = true;
       this.#options.source.pause();
+    }
+    if (this.#queue.length > 0 && !this.#copies && !lent && chunk.byteLength < chunk.buffer.byteLength * leastShare) {
+      this.#copyLater();
     }
     this.#count();
   }
@@ -141,6 +147,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
       if (this.#head === this.#queue.length) {
         this.#queue = [];
         this.#head = 0;
+        this.#copied = 0;
       }
       this.#queuedBytes -= item.payload.byteLength + waitingBytes;
       if (this.#paused && this.#queuedBytes <= this.#options.maxQueuedBytes / 2) this.#letFlow();
@@ -185,7 +192,7 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
     this.#options.onMessage?.();
     const waiter = this.#waiters.shift();
     if (waiter === undefined) {
-      this.#queue.push({ flags, payload: this.#sparse ? payload.slice() : payload });
+      this.#queue.push({ flags, payload });
       this.#queuedBytes += payload.byteLength + waitingBytes;
     } else if ((flags & compressedFlag) !== 0) {
       waiter.resolve(this.#inflate(flags, payload));
@@ -266,10 +273,35 @@ export class MessageReader<T> implements AsyncIterableIterator<T, undefined>, Ch
   #drop(): void {
     this.#queue = [];
     this.#head = 0;
+    this.#copied = 0;
     this.#queuedBytes = 0;
     this.#parser.drop();
     this.#options.memory?.account.release(this.#counted);
     this.#counted = 0;
+  }
+
+  /** Copies what still waits when the turn is over: a reader that keeps up has taken it by then. */
+  #copyLater(): void {
+    const { nextTurn } = this.#options;
+    if (nextTurn === undefined) return;
+    this.#copies = true;
+    nextTurn(() => {
+      this.#copies = false;
+      this.#copyWaiting();
+    });
+  }
+
+  #copyWaiting(): void {
+    const waiting = this.#queue.slice(Math.max(this.#head, this.#copied));
+    this.#copied = this.#queue.length;
+    let bytes = 0;
+    for (const { payload } of waiting) bytes += payload.byteLength;
+    const memory = new Uint8Array(bytes);
+    let to = 0;
+    for (const envelope of waiting) {
+      memory.set(envelope.payload, to);
+      envelope.payload = memory.subarray(to, (to += envelope.payload.byteLength));
+    }
   }
 
   /** Counts what waits for the reader, or has not arrived whole. */

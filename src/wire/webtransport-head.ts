@@ -1,3 +1,5 @@
+import { copyBytes } from "./copy-bytes.ts";
+
 /**
  * What a stream of WebTransport begins with, in both directions, in place of
  * HTTP's headers: an envelope as Connect's streams have them, of one byte of
@@ -88,7 +90,7 @@ export class HeadReader {
         return { head: parseHead(bytes.subarray(prefixLength, end)), rest: bytes.subarray(end) };
       }
     }
-    this.#bytes = bytes.slice();
+    this.#bytes = copyBytes(bytes);
     return undefined;
   }
 }

@@ -108,6 +108,34 @@ describe("a message reader", () => {
     expect(flow).toEqual(["pause", "resume"]);
   });
 
+  it("does not keep the memory that small chunks are cut from beyond the turn in which they come", async () => {
+    const kept: number[] = [];
+    const { reader, next } = readerOf({
+      maxQueuedBytes: 1_000_000,
+      nextTurn: (run) => setImmediate(run),
+      parse: (payload) => {
+        kept.push(payload.buffer.byteLength);
+        return Buffer.from(payload).toString();
+      },
+    });
+    /** As node:http2 hands out DATA frames: views of what it has read from the socket. */
+    const chunk = (text: string): Buffer => {
+      const bytes = envelope(text);
+      const read = Buffer.from(new ArrayBuffer(64 * 1024));
+      bytes.copy(read, 100);
+      return read.subarray(100, 100 + bytes.length);
+    };
+    reader.onChunk(chunk("a"));
+    expect((await next()).value).toBe("a");
+    for (const text of ["b", "cc"]) reader.onChunk(chunk(text));
+    await new Promise(setImmediate);
+    reader.onChunk(chunk("d"));
+    await new Promise(setImmediate);
+    for (const text of ["b", "cc", "d"]) expect((await next()).value).toBe(text);
+    // What is read in its turn is not copied; "b" and "cc" are, together.
+    expect(kept).toEqual([64 * 1024, 3, 3, 1]);
+  });
+
   it("lets the peer go on, and drops what it sends, once nobody reads any more", async () => {
     const { reader, next, flow } = readerOf();
     reader.onChunk(envelope("12345678901"));
