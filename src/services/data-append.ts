@@ -17,7 +17,6 @@ import { BoundedQueue } from "../async/queue.ts";
 import { DomainError } from "../errors.ts";
 import type { AppendResult, Store } from "../store/store.ts";
 import type { AppendSession } from "./append-session.ts";
-import { copyBytes } from "../wire/copy-bytes.ts";
 
 /** Appends of one call that wait for their ack to be taken. Beyond it the server stops reading from the call. */
 const maxPendingAcks = 1024;
@@ -80,7 +79,7 @@ function summaryOf({ records, seal, sha256 }: AppendBatch): PendingAppend["batch
   return {
     records: records.length,
     bytes: records.reduce((sum, { data }) => sum + data.byteLength, 0),
-    seal: seal ? { sha256: copyBytes(sha256) } : undefined,
+    seal: seal ? { sha256: new Uint8Array(sha256) } : undefined,
   };
 }
 
