@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
+import { setOwn } from "../own-property.ts";
 import { LineBuffer } from "./line-buffer.ts";
 
 export type { Logger } from "pino";
@@ -64,7 +65,8 @@ const maxShown = 200;
 export function redactHeaders(headers: Headers): Record<string, string> {
   const shown: Record<string, string> = {};
   for (const [name, value] of headers) {
-    shown[name] = shownHeaders.has(name) ? printable(name === "referer" ? withoutQuery(value) : value) : "[redacted]";
+    const text = shownHeaders.has(name) ? printable(name === "referer" ? withoutQuery(value) : value) : "[redacted]";
+    setOwn(shown, name, text);
   }
   return shown;
 }

@@ -11,6 +11,7 @@
  *       the data
  *       then for each header: u32 length, key, u32 length, value (UTF-8)
  */
+import { setOwn } from "../own-property.ts";
 import { recordSize } from "./store.ts";
 import type { StoredBatch, StoredRecord } from "./store.ts";
 
@@ -45,6 +46,11 @@ export function encodeBatch(timeMs: number, records: readonly StoredRecord[]): B
   return bytes;
 }
 
+/** The part of a stored batch that a producer's repeat of it has too: all but the version and the time. */
+export function contentOf(bytes: Buffer): Buffer {
+  return bytes.subarray(1 + 8);
+}
+
 /** The head of a stored batch, without its records. */
 export function decodeHead(bytes: Buffer): { timeMs: number; size: number; count: number } {
   if (bytes.byteLength < headSize || bytes.readUInt8(0) !== version) {
@@ -73,7 +79,7 @@ export function decodeBatch(firstSeq: number, bytes: Buffer): StoredBatch {
     const headers: Record<string, string> = {};
     for (let j = 0; j < headerCount; j++) {
       const key = take(takeLength()).toString("utf8");
-      headers[key] = take(takeLength()).toString("utf8");
+      setOwn(headers, key, take(takeLength()).toString("utf8"));
     }
     records.push({ data, headers });
   }

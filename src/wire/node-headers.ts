@@ -1,9 +1,10 @@
 import type { OutgoingHttpHeaders } from "node:http2";
+import { setOwn } from "../own-property.ts";
 
 export function toNodeHeaders(header: Headers): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {};
   for (const [name, value] of header) {
-    headers[name] = name === "set-cookie" ? header.getSetCookie() : value;
+    setOwn<OutgoingHttpHeaders[string]>(headers, name, name === "set-cookie" ? header.getSetCookie() : value);
   }
   return headers;
 }
