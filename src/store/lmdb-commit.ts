@@ -29,6 +29,11 @@ export class Commit {
     return this.#bytes;
   }
 
+  /** Whether nothing has been written so far, so that what is read is durable. */
+  get isEmpty(): boolean {
+    return this.#writes.length === 0;
+  }
+
   /** Notes that the size of all records changes by so many bytes with this commit. */
   addBytes(count: number): void {
     this.#bytes += count;
@@ -94,6 +99,10 @@ interface Operation {
  * arrive wait together for the next. One commit at a time, so that an operation
  * decides on durable state and on what comes before it, and a commit that fails
  * leaves nothing behind.
+ *
+ * A refusal tells of the state that it was decided on. If that includes writes of
+ * its own commit, it waits until they are durable, and the operation is decided
+ * again if they fail.
  */
 export class Committer {
   readonly #root: RootDatabase;
@@ -144,6 +153,7 @@ export class Committer {
   async #commit(): Promise<void> {
     const commit = new Commit();
     const done: { resolve: () => void; reject: (error: unknown) => void }[] = [];
+    const refused: { operation: Operation; error: unknown }[] = [];
     let bytes = 0;
     let taken = 0;
     while (taken < this.#queue.length && taken < maxOperations && bytes < maxBytes) {
@@ -153,7 +163,8 @@ export class Committer {
         done.push({ resolve: operation.run(commit), reject: operation.reject });
         bytes += operation.bytes;
       } catch (error) {
-        operation.reject(error);
+        if (commit.isEmpty) operation.reject(error);
+        else refused.push({ operation, error });
       }
     }
     this.#queue.splice(0, taken);
@@ -161,9 +172,11 @@ export class Committer {
       this.#complete(commit);
       await commit.flush(this.#root);
       for (const { resolve } of done) resolve();
+      for (const { operation, error } of refused) operation.reject(error);
     } catch (error) {
       const failure = await toDomainError(error, this.#dir);
       for (const { reject } of done) reject(failure);
+      this.#queue.unshift(...refused.map(({ operation }) => operation));
     }
   }
 }
