@@ -31,7 +31,7 @@ export type Problem =
       readonly currentEpoch: number;
     }
   | {
-      readonly kind: "producer-gap" | "producer-repeat-too-old";
+      readonly kind: "producer-gap" | "producer-repeat-too-old" | "producer-conflict";
       readonly stream: string;
       readonly producer: string;
       readonly producerSeq: number;
@@ -109,11 +109,13 @@ function describe(p: Problem): string {
         ? `stream ${quote(p.stream)}: seq ${p.seq} has been removed, the oldest seq kept is ${p.head}`
         : `stream ${quote(p.stream)}: seq ${p.seq} is beyond the tail, which is ${p.tail}`;
     case "producer-fenced":
-      return `stream ${quote(p.stream)}: producer ${quote(p.producer)} now has epoch ${p.currentEpoch}, epoch ${p.epoch} is shut out`;
+      return `stream ${quote(p.stream)}: producer ${quote(p.producer)} has epoch ${p.currentEpoch} now: epoch ${p.epoch} is fenced`;
     case "producer-gap":
       return `stream ${quote(p.stream)}: producer ${quote(p.producer)} sent producer_seq ${p.producerSeq}, but the next one must be ${p.nextProducerSeq}`;
     case "producer-repeat-too-old":
       return `stream ${quote(p.stream)}: producer ${quote(p.producer)} sent producer_seq ${p.producerSeq} again, whose position has been forgotten; the next one must be ${p.nextProducerSeq}`;
+    case "producer-conflict":
+      return `stream ${quote(p.stream)}: producer ${quote(p.producer)} has stored another batch as producer_seq ${p.producerSeq}: claim the producer with ClaimProducer when a program starts again, and give each program an id of its own`;
     case "checksum-mismatch":
       return `stream ${quote(p.stream)}: the data from seq ${p.firstSeq} on has SHA-256 ${hex(p.actual)}, not ${hex(p.expected)}; it was not sealed`;
     case "batch-too-large":

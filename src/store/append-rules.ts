@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { DomainError } from "../errors.ts";
 import { recordSize } from "./store.ts";
 import type { AppendInput, ProducerId, SealChecksum, StreamInfo } from "./store.ts";
@@ -5,11 +6,48 @@ import type { AppendInput, ProducerId, SealChecksum, StreamInfo } from "./store.
 /** Batches of a producer whose positions are remembered, so that a repeat is answered with them. */
 export const producerWindow = 1024;
 
+/** The epoch of the first claim: below it are those that clients choose by themselves. */
+const firstClaim = 1;
+
+/** The epoch that a claim hands out. `claims` is the highest one of the stream, also of producers that are forgotten. */
+export function nextEpoch(claims: number | undefined, state: ProducerState | undefined): number {
+  return Math.max(firstClaim, (claims ?? 0) + 1, (state?.epoch ?? 0) + 1);
+}
+
+/** Bytes of a digest: two contents have the same by chance once in 2^64 times. */
+const digestBytes = 8;
+
+/** A digest of what a batch holds: its encoded records, and whether it seals the stream. */
+export function digestOf(records: Uint8Array, seals: boolean): Uint8Array {
+  const hash = createHash("sha256").update(records);
+  if (seals) hash.update("seal");
+  return hash.digest().subarray(0, digestBytes);
+}
+
+/**
+ * Checks that a repeat has the content of the batch that was stored. Throws a DomainError if it has another. A batch that
+ * an earlier version stored has no digest, and is taken for the same.
+ */
+export function checkRepeat(
+  { info, input, producer, state }: AppendCheck,
+  stored: Uint8Array | undefined,
+  digest: Uint8Array,
+): void {
+  if (stored === undefined || Buffer.compare(stored, digest) === 0) return;
+  throw new DomainError({
+    kind: "producer-conflict",
+    stream: info.name,
+    producer: producer?.id ?? "",
+    producerSeq: input.producerSeq ?? 0,
+    nextProducerSeq: state?.nextProducerSeq ?? 0,
+  });
+}
+
 /** What is known of one producer of one stream. */
 export interface ProducerState {
   readonly epoch: number;
   readonly nextProducerSeq: number;
-  /** The first record that this epoch stored. */
+  /** The first record that this epoch stored; until it has stored one, the tail when it was claimed. */
   readonly firstSeq: number;
   readonly lastTimeMs: number;
 }

@@ -3,6 +3,7 @@ import { producerWindow } from "./append-rules.ts";
 import { removalChunk } from "./lmdb-batches.ts";
 import type { Committer } from "./lmdb-commit.ts";
 import type { Tables } from "./lmdb-env.ts";
+import type { OpenProducers } from "./open-producers.ts";
 
 /** Removes, some at a time, what deleted streams have left. */
 export async function collectGarbage(tables: Tables, committer: Committer): Promise<void> {
@@ -35,11 +36,14 @@ const producersPerSweep = 20_000;
 /** Those that are read together, between two looks at the time. */
 const producersAtOnce = 100;
 
-/** Forgets the producers behind `after` that have been idle since `beforeMs`. Returns where the next sweep goes on. */
+/**
+ * Forgets the producers behind `after` that have been idle since before `idle.before`, and have no appender open. Returns
+ * where the next sweep goes on.
+ */
 export async function forgetProducers(
   tables: Tables,
   committer: Committer,
-  beforeMs: number,
+  idle: { readonly before: number; readonly open: OpenProducers },
   after: [number, string] | undefined,
   slice: TimeSlice,
 ): Promise<[number, string] | undefined> {
@@ -49,10 +53,10 @@ export async function forgetProducers(
     const range = { ...(last === undefined ? {} : { start: last, exclusiveStart: true }), limit: producersAtOnce };
     const page = [...producers.getRange(range)];
     for (const { key, value } of page) {
-      if (value.lastTimeMs >= beforeMs) continue;
+      if (value.lastTimeMs >= idle.before || idle.open.has(...key)) continue;
       await committer.submit((commit) => {
         const row = commit.get(producers, key);
-        if (row === undefined || row.lastTimeMs >= beforeMs) return;
+        if (row === undefined || row.lastTimeMs >= idle.before || idle.open.has(...key)) return;
         commit.remove(producers, key);
         const first = Math.max(0, row.nextProducerSeq - producerWindow);
         for (let seq = first; seq < row.nextProducerSeq; seq++) commit.remove(positions, [...key, seq]);

@@ -12,6 +12,8 @@ export interface StreamRow {
   readonly id: number;
   /** The first seq of the newest batch. */
   readonly newest: number;
+  /** The highest epoch that was claimed of any of its producers; absent: none. */
+  readonly claims?: number;
   readonly info: StreamInfo;
 }
 
@@ -35,8 +37,8 @@ export interface Tables {
   readonly batches: Database<Buffer, [number, number]>;
   /** [stream id, producer id]. */
   readonly producers: Database<ProducerRow, [number, string]>;
-  /** [stream id, producer id, producer_seq] -> [first seq, next seq]. */
-  readonly positions: Database<[number, number], [number, string, number]>;
+  /** [stream id, producer id, producer_seq] -> [first seq, next seq, digest]; older versions stored no digest. */
+  readonly positions: Database<[number, number, Uint8Array?], [number, string, number]>;
   /** Ids of deleted streams whose records are still there. */
   readonly garbage: Database<true, number>;
 }

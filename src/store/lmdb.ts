@@ -1,10 +1,10 @@
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { judge, producerWindow, seal } from "./append-rules.ts";
+import { checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import { batchStart, batchesFrom, dropBefore, isOver, retainedFrom } from "./lmdb-batches.ts";
 import { collectGarbage, forgetProducers } from "./lmdb-cleanup.ts";
-import { decodeBatch, decodeHead, encodeBatch } from "./lmdb-codec.ts";
+import { contentOf, decodeBatch, decodeHead, encodeBatch } from "./lmdb-codec.ts";
 import { Committer } from "./lmdb-commit.ts";
 import type { Commit } from "./lmdb-commit.ts";
 import { openTables } from "./lmdb-env.ts";
@@ -12,6 +12,7 @@ import type { ProducerRow, StreamRow, Tables } from "./lmdb-env.ts";
 import { upgrade } from "./lmdb-format.ts";
 import { LiveStreams } from "./lmdb-live.ts";
 import { lockStore } from "./lmdb-lock.ts";
+import { OpenProducers } from "./open-producers.ts";
 import { everything, firstBehind } from "./name-order.ts";
 import { slice } from "./slice.ts";
 import { recordSize } from "./store.ts";
@@ -20,6 +21,7 @@ import type {
   AppendResult,
   Appender,
   AppenderOptions,
+  ClaimOptions,
   ListOptions,
   NameRange,
   ReadOptions,
@@ -84,6 +86,7 @@ class LmdbStore implements Store {
   #bytes: number;
   /** The same, as "bytes" in the meta table has it. */
   #durableBytes: number;
+  readonly #openProducers = new OpenProducers();
   /** Where the next sweep goes on with the producers. */
   #sweptTo: [number, string] | undefined;
   #collecting: Promise<void> | undefined;
@@ -196,34 +199,65 @@ class LmdbStore implements Store {
     if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream });
     const state = producer && this.#tables.producers.get([row.id, producer.id]);
     const same = state?.epoch === producer?.epoch ? state : undefined;
+    const began = same !== undefined && same.nextProducerSeq > 0;
     const { id, info } = row;
     let expectedSeq = options.expectedSeq;
+    const leave = producer === undefined ? undefined : this.#openProducers.enter(id, producer.id);
+    let usedAtMs = this.#now();
     let failure: Error | undefined;
+    /** A refusal is final once its commit is durable: until then it holds for the later batches of the same commit. */
+    let refused: { readonly commit: Commit; readonly error: Error } | undefined;
     return {
       tail: info.tail,
-      firstSeq: same?.firstSeq ?? info.tail,
+      firstSeq: began ? same.firstSeq : info.tail,
       ...(producer === undefined ? {} : { nextProducerSeq: same?.nextProducerSeq ?? 0 }),
       append: (input) => {
+        usedAtMs = this.#now();
         let size = 0;
         for (const record of input.records) size += recordSize(record);
         const stored = this.#committer.submit((commit) => {
           if (failure !== undefined) throw failure;
+          if (refused?.commit === commit) throw refused.error;
           try {
             const result = this.#append(commit, id, options, input, size, expectedSeq);
             if (expectedSeq !== undefined) expectedSeq = result.nextSeq;
             return result;
           } catch (error) {
-            failure = toError(error);
-            throw failure;
+            refused = { commit, error: toError(error) };
+            throw refused.error;
           }
         }, size);
-        // A commit that fails takes its appends with it: nothing later on this appender may be stored either.
+        // After a refusal, or a commit that fails with its appends, nothing later on this appender may be stored either.
         return stored.catch((error: unknown) => {
           failure ??= toError(error);
           throw failure;
         });
       },
+      close: () => {
+        leave?.();
+        const isOld = this.#now() - usedAtMs > this.#producerTtlMs / 2;
+        if (producer !== undefined && isOld) this.#keep(id, producer.id);
+      },
     };
+  }
+
+  claimProducer({ stream, createIfMissing, producerId }: ClaimOptions): Promise<number> {
+    const { streams, producers } = this.#tables;
+    return this.#committer.submit((commit) => {
+      let row = commit.get(streams, stream);
+      if (row === undefined && createIfMissing === true) row = this.#add(commit, stream, {});
+      if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream });
+      const { id, info } = row;
+      const epoch = nextEpoch(row.claims, commit.get(producers, [id, producerId]));
+      this.#putRow(commit, { ...row, claims: epoch });
+      commit.put(producers, [id, producerId], {
+        epoch,
+        nextProducerSeq: 0,
+        firstSeq: info.tail,
+        lastTimeMs: this.#now(),
+      });
+      return epoch;
+    });
   }
 
   async read(name: string, fromSeq: number, options: ReadOptions): Promise<ReadResult> {
@@ -282,7 +316,13 @@ class LmdbStore implements Store {
       if (names.length < rowsAtOnce) break;
     }
     const idleSince = nowMs - this.#producerTtlMs;
-    this.#sweptTo = await forgetProducers(this.#tables, this.#committer, idleSince, this.#sweptTo, slice);
+    this.#sweptTo = await forgetProducers(
+      this.#tables,
+      this.#committer,
+      { before: idleSince, open: this.#openProducers },
+      this.#sweptTo,
+      slice,
+    );
   }
 
   async close(): Promise<void> {
@@ -356,10 +396,13 @@ class LmdbStore implements Store {
     // The stream was deleted, and made again, since the appender was opened.
     if (row.id !== id) throw new DomainError({ kind: "stream-not-found", stream });
     const state = producer && commit.get(producers, [id, producer.id]);
-    const verdict = judge({ info: row.info, input, producer, state, expectedSeq, nowMs: this.#now() });
+    const check = { info: row.info, input, producer, state, expectedSeq, nowMs: this.#now() };
+    const verdict = judge(check);
+    const seals = input.seal !== undefined;
     if (verdict.kind === "duplicate") {
       const stored = producer && commit.get(positions, [id, producer.id, verdict.producerSeq]);
       if (stored === undefined) throw new Error("a producer's batch was forgotten within its window");
+      checkRepeat(check, stored[2], digestOf(contentOf(encodeBatch(0, input.records)), seals));
       return { firstSeq: stored[0], nextSeq: stored[1], duplicate: true };
     }
     const { firstSeq, nextSeq, timeMs } = verdict;
@@ -378,7 +421,7 @@ class LmdbStore implements Store {
     const encoded = stored;
     this.#putRow(
       commit,
-      { id, newest: encoded === undefined ? row.newest : firstSeq, info },
+      { ...row, newest: encoded === undefined ? row.newest : firstSeq, info },
       encoded && (() => decodeBatch(firstSeq, encoded)),
     );
     if (producer !== undefined && input.producerSeq !== undefined) {
@@ -386,11 +429,12 @@ class LmdbStore implements Store {
       const next: ProducerRow = {
         epoch: producer.epoch,
         nextProducerSeq: producerSeq + 1,
-        firstSeq: state?.epoch === producer.epoch ? state.firstSeq : firstSeq,
+        firstSeq: state?.epoch === producer.epoch && producerSeq > 0 ? state.firstSeq : firstSeq,
         lastTimeMs: timeMs,
       };
+      const digest = digestOf(contentOf(encoded ?? encodeBatch(0, [])), seals);
       commit.put(producers, [id, producer.id], next);
-      commit.put(positions, [id, producer.id, producerSeq], [firstSeq, nextSeq]);
+      commit.put(positions, [id, producer.id, producerSeq], [firstSeq, nextSeq, digest]);
       if (producerSeq >= producerWindow) commit.remove(positions, [id, producer.id, producerSeq - producerWindow]);
     }
     // Counted at once, so that the appends of one commit cannot pass the limit together.
@@ -404,6 +448,18 @@ class LmdbStore implements Store {
       if (isOver(info, row.newest)) void this.#retain(stream, this.#now());
     });
     return { firstSeq, nextSeq, duplicate: false };
+  }
+
+  /** Counts a producer as idle from now on, and not since its last batch. */
+  #keep(id: number, producerId: string): void {
+    const key: [number, string] = [id, producerId];
+    this.#committer
+      .submit((commit) => {
+        const row = commit.get(this.#tables.producers, key);
+        if (row !== undefined) commit.put(this.#tables.producers, key, { ...row, lastTimeMs: this.#now() });
+      })
+      // Then it may be forgotten sooner. What is wrong with the store, the next append tells.
+      .catch(() => undefined);
   }
 
   #drop(commit: Commit, before: StreamRow, beforeSeq: number): { info: StreamInfo; done: boolean } {

@@ -1,9 +1,11 @@
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { judge, producerWindow, seal } from "./append-rules.ts";
+import { checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
+import { contentOf, encodeBatch } from "./lmdb-codec.ts";
 import { everything, firstBehind, firstIndex } from "./name-order.ts";
+import { OpenProducers } from "./open-producers.ts";
 import { slice } from "./slice.ts";
 import { SortedNames } from "./sorted-names.ts";
 import type {
@@ -20,8 +22,10 @@ import type {
 import { recordsSize } from "./store.ts";
 import { Watchers } from "./watchers.ts";
 
+type StoredPosition = AppendResult & { readonly digest: Uint8Array };
+
 interface MemoryProducer extends ProducerState {
-  readonly positions: Map<number, AppendResult>;
+  readonly positions: Map<number, StoredPosition>;
 }
 
 interface MemoryBatch extends StoredBatch {
@@ -34,6 +38,8 @@ interface MemoryStream {
   info: StreamInfo;
   batches: MemoryBatch[];
   readonly producers: Map<string, MemoryProducer>;
+  /** The highest epoch that was claimed of any of its producers. */
+  claims: number;
   deleted: boolean;
 }
 
@@ -51,6 +57,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   /** Those that a sweep has to look at. */
   const retained = new Set<MemoryStream>();
   const produced = new Set<MemoryStream>();
+  const openProducers = new OpenProducers();
   const watchers = new Watchers();
   let generations = 0;
 
@@ -62,7 +69,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   function add(name: string, retention: Retention): MemoryStream {
     const info: StreamInfo = { name, head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs: now(), retention };
     const generation = ++generations;
-    const stream: MemoryStream = { generation, info, batches: [], producers: new Map(), deleted: false };
+    const stream: MemoryStream = { generation, info, batches: [], producers: new Map(), claims: 0, deleted: false };
     streams.set(name, stream);
     names.add(name);
     if (Object.keys(retention).length > 0) retained.add(stream);
@@ -99,11 +106,14 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     if (stream.deleted) throw new DomainError({ kind: "stream-not-found", stream: options.stream });
     const { producer } = options;
     const state = producer && stream.producers.get(producer.id);
-    const verdict = judge({ info: stream.info, input, producer, state, expectedSeq, nowMs: now() });
+    const check = { info: stream.info, input, producer, state, expectedSeq, nowMs: now() };
+    const verdict = judge(check);
+    const digest = (): Uint8Array => digestOf(contentOf(encodeBatch(0, input.records)), input.seal !== undefined);
     if (verdict.kind === "duplicate") {
       const positions = state?.positions.get(verdict.producerSeq);
       if (positions === undefined) throw new Error("a producer's batch was forgotten within its window");
-      return { ...positions, duplicate: true };
+      checkRepeat(check, positions.digest, digest());
+      return { firstSeq: positions.firstSeq, nextSeq: positions.nextSeq, duplicate: true };
     }
     const { firstSeq, nextSeq, timeMs, bytes } = verdict;
     if (input.records.length > 0) stream.batches.push({ firstSeq, timeMs, records: [...input.records], bytes });
@@ -120,14 +130,14 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     const result = { firstSeq, nextSeq, duplicate: false };
     if (producer !== undefined && input.producerSeq !== undefined) {
       const same = state?.epoch === producer.epoch ? state : undefined;
-      const positions = same?.positions ?? new Map<number, AppendResult>();
-      positions.set(input.producerSeq, result);
+      const positions = same?.positions ?? new Map<number, StoredPosition>();
+      positions.set(input.producerSeq, { ...result, digest: digest() });
       positions.delete(input.producerSeq - producerWindow);
       produced.add(stream);
       stream.producers.set(producer.id, {
         epoch: producer.epoch,
         nextProducerSeq: input.producerSeq + 1,
-        firstSeq: same?.firstSeq ?? firstSeq,
+        firstSeq: same !== undefined && input.producerSeq > 0 ? same.firstSeq : firstSeq,
         lastTimeMs: timeMs,
         positions,
       });
@@ -212,9 +222,11 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
         const same = state?.epoch === options.producer?.epoch ? state : undefined;
         let failure: Error | undefined;
         let expectedSeq = options.expectedSeq;
+        const { producer } = options;
+        const leave = producer === undefined ? undefined : openProducers.enter(stream.generation, producer.id);
         return {
           tail: stream.info.tail,
-          firstSeq: same?.firstSeq ?? stream.info.tail,
+          firstSeq: same !== undefined && same.nextProducerSeq > 0 ? same.firstSeq : stream.info.tail,
           ...(options.producer === undefined ? {} : { nextProducerSeq: same?.nextProducerSeq ?? 0 }),
           append: (input: AppendInput) =>
             inTurn(() => {
@@ -228,7 +240,29 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
                 throw failure;
               }
             }),
+          close: () => {
+            leave?.();
+            // It is idle from now on.
+            if (producer === undefined) return;
+            const known = stream.producers.get(producer.id);
+            if (known !== undefined) stream.producers.set(producer.id, { ...known, lastTimeMs: now() });
+          },
         };
+      }),
+    claimProducer: ({ stream: name, createIfMissing, producerId }) =>
+      inTurn(() => {
+        const stream = streams.get(name) ?? (createIfMissing === true ? add(name, {}) : find(name));
+        const epoch = nextEpoch(stream.claims, stream.producers.get(producerId));
+        stream.claims = epoch;
+        produced.add(stream);
+        stream.producers.set(producerId, {
+          epoch,
+          nextProducerSeq: 0,
+          firstSeq: stream.info.tail,
+          lastTimeMs: now(),
+          positions: new Map(),
+        });
+        return epoch;
       }),
     read: (name, fromSeq, readOptions) =>
       inTurn(() => {
@@ -259,7 +293,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       const idleSince = nowMs - (options.producerTtlMs ?? Infinity);
       for (const stream of produced) {
         for (const [id, { lastTimeMs }] of stream.producers) {
-          if (lastTimeMs < idleSince) stream.producers.delete(id);
+          if (lastTimeMs < idleSince && !openProducers.has(stream.generation, id)) stream.producers.delete(id);
           if (turn.isOver) await turn.next();
         }
         if (stream.producers.size === 0) produced.delete(stream);

@@ -69,6 +69,12 @@ export interface AppenderOptions {
   readonly expectedSeq?: number;
 }
 
+export interface ClaimOptions {
+  readonly stream: string;
+  readonly createIfMissing?: boolean;
+  readonly producerId: string;
+}
+
 export interface AppendInput {
   /** May be empty only with `seal`. */
   readonly records: readonly StoredRecord[];
@@ -110,9 +116,12 @@ export interface Appender {
    *
    * A batch is checked in this order: a repeat of a stored batch is answered
    * with its positions (even on a sealed stream, so that a retry succeeds after
-   * a lost answer); sealed; epoch; gap; expectedSeq.
+   * a lost answer), or fails with "producer-conflict" if its content is another;
+   * sealed; epoch; gap; expectedSeq.
    */
   append(input: AppendInput): Promise<AppendResult>;
+  /** To be called when nothing more will be appended. Until then the producer is not forgotten, however long it is idle. */
+  close(): void;
 }
 
 export interface ReadOptions {
@@ -176,6 +185,11 @@ export interface Store {
   seal(name: string, options?: { expectedSeq?: number; checksum?: SealChecksum }): Promise<StreamInfo>;
 
   openAppender(options: AppenderOptions): Promise<Appender>;
+  /**
+   * Gives a producer an epoch above every one before, durably, and returns it.
+   * From then on what comes under an older one is "producer-fenced".
+   */
+  claimProducer(options: ClaimOptions): Promise<number>;
 
   /** Fails with "position-out-of-range" below the head or beyond the tail. */
   read(name: string, fromSeq: number, options: ReadOptions): Promise<ReadResult>;

@@ -163,7 +163,11 @@ export function describeStore(name: string, open: OpenStore): void {
     describe("appends", () => {
       it("are dense from 0, and keep headers and data as they are", async () => {
         const appender = await store.openAppender({ stream: "s", createIfMissing: true });
-        const headers = { "content-type": "text/plain", empty: "", "": "no key", ü: "é😀" };
+        const headers = {
+          ...{ "content-type": "text/plain", empty: "", "": "no key", ü: "é😀" },
+          // Names that mean something to every object.
+          ...{ ["__proto__"]: "proto", constructor: "c", toString: "t", hasOwnProperty: "h", valueOf: "v" },
+        };
         const first = [record("a", headers), record(""), { data: new Uint8Array([0, 255]), headers: {} }];
         await expect(appender.append({ records: first })).resolves.toEqual({
           firstSeq: 0,
@@ -173,8 +177,32 @@ export function describeStore(name: string, open: OpenStore): void {
         await expect(appender.append({ records: records("d") })).resolves.toMatchObject({ firstSeq: 3, nextSeq: 4 });
         const { batches } = await store.read("s", 0, all);
         const got = batches.flatMap((batch) => batch.records);
-        expect(got.map(({ headers: h }) => h)).toEqual([headers, {}, {}, {}]);
+        expect(got.map(({ headers: h }) => Object.entries(h))).toEqual([Object.entries(headers), [], [], []]);
         expect(got.map(({ data }) => [...data])).toEqual([[97], [], [0, 255], [100]]);
+      });
+
+      it("and all else are refused only for what everybody can see by then", async () => {
+        await append("s", "a");
+        const info = await store.get("s");
+        const refusals: [what: string, attempt: () => Promise<unknown>, seen: () => Promise<boolean>][] = [];
+        const writer = await store.openAppender({ stream: "s" });
+        const stale = await store.openAppender({ stream: "s", expectedSeq: info.tail });
+        const grown = async (): Promise<boolean> => (await store.get("s")).tail > info.tail;
+        refusals.push(["an append that expects the tail", () => stale.append({ records: records("x") }), grown]);
+        refusals.push(["a seal that does", () => store.seal("s", { expectedSeq: info.tail }), grown]);
+        refusals.push([
+          "a stream of the same name",
+          () => store.create("t"),
+          async () => "t" === (await store.get("t")).name,
+        ]);
+        // All in one turn, so that they share a commit with what they are refused for.
+        const stored = [writer.append({ records: records("b") }), store.create("t")];
+        const visible = refusals.map(async ([what, attempt, seen]) => {
+          const kind = await problem(attempt());
+          return [what, kind === "none" ? "stored" : await seen().catch(() => false)];
+        });
+        expect(await Promise.all(visible)).toEqual(refusals.map(([what]) => [what, true]));
+        await Promise.all(stored);
       });
 
       it("in flight together are stored in the order of the calls", async () => {
@@ -257,6 +285,81 @@ export function describeStore(name: string, open: OpenStore): void {
         expect(await textsFrom(store, "s", 0)).toEqual(["a", "b"]);
       });
 
+      it("that send another batch under the number of a stored one are told", async () => {
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        await one.append(input(0, "a", "b"));
+        const others: [string, AppendInput][] = [
+          ["other data", input(0, "a", "c")],
+          ["data cut in another way", input(0, "ab")],
+          ["fewer records", input(0, "a")],
+          ["other headers", { records: [record("a", { k: "v" }), record("b")], producerSeq: 0 }],
+          ["a seal", { ...input(0, "a", "b"), seal: {} }],
+        ];
+        for (const [what, other] of others) {
+          const two = await store.openAppender({ stream: "s", producer });
+          expect([what, await problem(two.append(other))]).toEqual([what, "producer-conflict"]);
+        }
+        // In one commit with the batch whose number it uses.
+        const both = await Promise.all(
+          ["c", "d"].map(async (text) => {
+            const appender = await store.openAppender({ stream: "s", producer });
+            return problem(appender.append(input(1, text)));
+          }),
+        );
+        expect(both).toEqual(["none", "producer-conflict"]);
+        expect(await textsFrom(store, "s", 0)).toEqual(["a", "b", "c"]);
+        expect((await store.get("s")).sealed).toBe(false);
+      });
+
+      it("are claimed with an epoch above every one before", async () => {
+        expect(await problem(store.claimProducer({ stream: "s", producerId: "p" }))).toBe("stream-not-found");
+        const chosen = await store.openAppender({
+          stream: "s",
+          createIfMissing: true,
+          producer: { id: "p", epoch: 7 },
+        });
+        await chosen.append(input(0, "a"));
+        await expect(store.claimProducer({ stream: "s", producerId: "p" })).resolves.toBe(8);
+        expect(await problem(chosen.append(input(1, "late")))).toBe("producer-fenced");
+        const first = await store.openAppender({ stream: "s", producer: { id: "p", epoch: 8 } });
+        expect(first).toMatchObject({ nextProducerSeq: 0, firstSeq: 1 });
+        // Others append between the claim and the first batch.
+        await append("s", "x");
+        await first.append(input(0, "b"));
+        await first.append(input(1, "c"));
+        expect((await store.openAppender({ stream: "s", producer: { id: "p", epoch: 8 } })).firstSeq).toBe(2);
+        // Many at once get an epoch each, and only the last one appends.
+        const epochs = await Promise.all([1, 2, 3].map(() => store.claimProducer({ stream: "s", producerId: "p" })));
+        expect(epochs).toEqual([9, 10, 11]);
+        expect(await problem(first.append(input(2, "late")))).toBe("producer-fenced");
+        expect(await textsFrom(store, "s", 0)).toEqual(["a", "x", "b", "c"]);
+      });
+
+      it("get no epoch a second time, though they were forgotten", async () => {
+        const claim = (producerId: string) => store.claimProducer({ stream: "s", createIfMissing: true, producerId });
+        const epoch = await claim("p");
+        expect(epoch).toBe(1);
+        await store.sweep(nowMs + 20_000);
+        expect(await claim("p")).toBe(2);
+        expect(await claim("other")).toBeGreaterThan(0);
+      });
+
+      it("are not forgotten while they have an appender open, and idle from its end on", async () => {
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        await one.append(input(0, "a"));
+        // A day goes by, or the clock was set.
+        nowMs += 86_400_000;
+        await store.sweep(nowMs);
+        await expect(one.append(input(1, "b"))).resolves.toMatchObject({ firstSeq: 1 });
+        nowMs += 86_400_000;
+        await store.sweep(nowMs);
+        one.close();
+        one.close();
+        await append("s", "x");
+        await store.sweep(nowMs + 1000);
+        expect((await store.openAppender({ stream: "s", producer })).nextProducerSeq).toBe(2);
+      });
+
       it("succeed with a repeat, whatever is expected and even when the stream is sealed", async () => {
         const one = await store.openAppender({ stream: "s", createIfMissing: true, producer, expectedSeq: 0 });
         await one.append({ ...input(0, "a"), seal: {} });
@@ -282,10 +385,16 @@ export function describeStore(name: string, open: OpenStore): void {
       it("are forgotten when they are idle for too long", async () => {
         const one = await store.openAppender({ stream: "s", createIfMissing: true, producer });
         await one.append(input(0, "a"));
+        one.close();
+        const next = async (): Promise<number | undefined> => {
+          const appender = await store.openAppender({ stream: "s", producer });
+          appender.close();
+          return appender.nextProducerSeq;
+        };
         await store.sweep(nowMs + 9000);
-        expect((await store.openAppender({ stream: "s", producer })).nextProducerSeq).toBe(1);
+        expect(await next()).toBe(1);
         await store.sweep(nowMs + 11_000);
-        expect((await store.openAppender({ stream: "s", producer })).nextProducerSeq).toBe(0);
+        expect(await next()).toBe(0);
       });
     });
 

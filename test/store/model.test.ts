@@ -129,6 +129,14 @@ async function play(subject: Subject, prefix: string, operations: readonly Opera
         if (mine !== undefined && theirs !== undefined) slots.set(slot, { mine, theirs });
         break;
       }
+      case "claim": {
+        const stream = prefix + operation.name;
+        const { id } = operation;
+        const mine = (): number => reference.claim(stream, id);
+        const theirs = (): Promise<number> => store.claimProducer({ stream, producerId: id, createIfMissing: true });
+        await same({ mine, theirs }, operation);
+        break;
+      }
       case "append": {
         const slot = slots.get(operation.slot);
         if (slot === undefined) break;

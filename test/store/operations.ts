@@ -35,9 +35,10 @@ const operation = fc.oneof(
       name,
       createIfMissing: fc.constantFrom(true, true, false),
       expected: seldom(3, nearby),
-      producer: seldom(2, fc.record({ id: fc.constantFrom("p", "p", "q"), epoch: fc.constantFrom(0, 0, 0, 1) })),
+      producer: seldom(2, fc.record({ id: fc.constantFrom("p", "p", "q"), epoch: fc.constantFrom(0, 0, 0, 1, 2) })),
     }),
   },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant("claim"), name, id: fc.constantFrom("p", "q") }) },
   {
     weight: 10,
     arbitrary: fc.record({

@@ -17,15 +17,17 @@ interface ReferenceRecord {
 
 interface ReferenceProducer {
   readonly epoch: number;
-  readonly firstSeq: number;
+  /** Undefined until it has stored something. */
+  firstSeq: number | undefined;
   /** By producer_seq; its length is the next one. */
-  readonly positions: AppendResult[];
+  readonly batches: { readonly result: AppendResult; readonly content: string }[];
 }
 
 class ReferenceStream {
   /** Every record that there ever was, by its seq. */
   readonly records: ReferenceRecord[] = [];
   readonly producers = new Map<string, ReferenceProducer>();
+  claims = 0;
   head = 0;
   sealed = false;
   checksum: SealChecksum | undefined;
@@ -80,7 +82,7 @@ export class Reference {
 
   nextProducerSeq(name: string, id: string, epoch: number): number {
     const state = this.#streams.get(name)?.producers.get(id);
-    return state?.epoch === epoch ? state.positions.length : 0;
+    return state?.epoch === epoch ? state.batches.length : 0;
   }
 
   trim(name: string, beforeSeq: number): void {
@@ -130,9 +132,18 @@ export class Reference {
       described: {
         tail: stream.tail,
         firstSeq: same?.firstSeq ?? stream.tail,
-        nextProducerSeq: producer && (same?.positions.length ?? 0),
+        nextProducerSeq: producer && (same?.batches.length ?? 0),
       },
     };
+  }
+
+  claim(name: string, id: string): number {
+    if (!this.#streams.has(name)) this.create(name);
+    const stream = this.#find(name);
+    const epoch = Math.max(stream.claims, stream.producers.get(id)?.epoch ?? 0) + 1;
+    stream.claims = epoch;
+    stream.producers.set(id, { epoch, firstSeq: undefined, batches: [] });
+    return epoch;
   }
 
   append(appender: ReferenceAppender, input: AppendInput): AppendResult {
@@ -153,14 +164,17 @@ export class Reference {
     const { producerSeq, seal } = input;
     let state = producer && stream.producers.get(producer.id);
     if (producer !== undefined && producerSeq !== undefined) {
-      const before = state?.epoch === producer.epoch ? state.positions[producerSeq] : undefined;
-      if (before !== undefined) return { ...before, duplicate: true };
+      const before = state?.epoch === producer.epoch ? state.batches[producerSeq] : undefined;
+      if (before !== undefined) {
+        if (before.content !== contentOf(input)) throw new Refused("producer-conflict");
+        return { ...before.result, duplicate: true };
+      }
     }
     if (stream.sealed) throw new Refused("stream-sealed");
     if (producer !== undefined && producerSeq !== undefined) {
       if (state !== undefined && state.epoch > producer.epoch) throw new Refused("producer-fenced");
-      if (state?.epoch !== producer.epoch) state = { epoch: producer.epoch, firstSeq: stream.tail, positions: [] };
-      if (producerSeq !== state.positions.length) throw new Refused("producer-gap");
+      if (state?.epoch !== producer.epoch) state = { epoch: producer.epoch, firstSeq: undefined, batches: [] };
+      if (producerSeq !== state.batches.length) throw new Refused("producer-gap");
     }
     for (const expected of [expectedSeq, seal?.expectedSeq]) {
       if (expected !== undefined && expected !== stream.tail) throw new Refused("seq-mismatch");
@@ -172,7 +186,8 @@ export class Reference {
     if (seal !== undefined) this.seal(options.stream, seal.checksum === undefined ? {} : { checksum: seal.checksum });
     const result = { firstSeq, nextSeq: stream.tail, duplicate: false };
     if (producer !== undefined && state !== undefined) {
-      state.positions.push(result);
+      state.firstSeq ??= firstSeq;
+      state.batches.push({ result, content: contentOf(input) });
       stream.producers.set(producer.id, state);
     }
     return result;
@@ -183,4 +198,8 @@ export class Reference {
     if (stream === undefined) throw new Refused("stream-not-found");
     return stream;
   }
+}
+
+function contentOf({ records, seal }: AppendInput): string {
+  return JSON.stringify([records.map(({ data }) => Buffer.from(data).toString()), seal !== undefined]);
 }
