@@ -1,9 +1,11 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Client } from "@connectrpc/connect";
-import { ExchangeRequestSchema } from "../../gen/data/v1/data_pb.ts";
+import { DataError_Reason, ExchangeRequestSchema } from "../../gen/data/v1/data_pb.ts";
 import type { DataService, ExchangeRequest, Record as RecordMessage } from "../../gen/data/v1/data_pb.ts";
 import { linkSignals, onAbort } from "../async/signals.ts";
+import { claimProducer } from "./claim-producer.ts";
+import { dataErrorOf } from "./errors.ts";
 import { sizeOfMessages, toMessages } from "./records.ts";
 import type { RecordInit } from "./records.ts";
 import { Backoff } from "./retry.ts";
@@ -11,9 +13,15 @@ import type { OnRetry, RetryOptions } from "./retry.ts";
 
 export interface AppenderOptions {
   readonly createIfMissing?: boolean;
-  /** Who appends, unique in the stream. Default: a random one. */
+  /**
+   * Who appends, unique in the stream, such as the name of the host. The appender claims it: whoever appended under it
+   * before is fenced, and fails with PRODUCER_FENCED. Default: a random one.
+   */
   readonly producerId?: string;
-  /** Default 0. */
+  /**
+   * For a program that gives the same batches again on purpose, such as from a file or a log: it then claims nothing, and
+   * numbers its batches from 0 within this epoch each time. Default: the server hands it out.
+   */
   readonly epoch?: bigint | number;
   /** Store only if this is the tail. */
   readonly expectedSeq?: bigint | number;
@@ -57,7 +65,9 @@ export interface Appender {
 
 interface Entry {
   readonly records: RecordMessage[];
-  readonly producerSeq: bigint;
+  producerSeq: bigint;
+  /** Whether it is the first batch of all, for which the caller may expect a seq. */
+  readonly first: boolean;
   readonly bytes: number;
   readonly seal: { readonly sha256: Uint8Array } | undefined;
   readonly resolve: (ack: Ack) => void;
@@ -89,7 +99,9 @@ class ResumingAppender implements Appender {
   readonly #stream: string;
   readonly #options: AppenderOptions;
   readonly #fullDuplex: FullDuplex;
-  readonly #producer: { id: string; epoch: bigint };
+  readonly #producerId: string;
+  /** Undefined until it is claimed. */
+  #epoch: bigint | undefined;
   readonly #ending = linkSignals();
   readonly #backoff: Backoff;
   readonly #stopListening: () => void;
@@ -97,6 +109,11 @@ class ResumingAppender implements Appender {
   readonly #pending: Entry[] = [];
   #pendingBytes = 0;
   #nextProducerSeq = 0n;
+  /** Above every number that has been sent under this epoch. */
+  #sentTo = 0n;
+  /** Whether the call that runs sends batches again, which may be stored already. */
+  #resends = false;
+  #count = 0;
   #state: "open" | "closing" | "closed" = "open";
   #failure: { error: unknown } | undefined;
   #running: Promise<void> | undefined;
@@ -110,7 +127,9 @@ class ResumingAppender implements Appender {
     this.#stream = stream;
     this.#options = options;
     this.#fullDuplex = fullDuplex;
-    this.#producer = { id: options.producerId ?? crypto.randomUUID(), epoch: BigInt(options.epoch ?? 0) };
+    this.#producerId = options.producerId ?? crypto.randomUUID();
+    // Nobody else has a random id.
+    if (options.producerId === undefined || options.epoch !== undefined) this.#epoch = BigInt(options.epoch ?? 0);
     this.#backoff = new Backoff(options.retry, options.onRetry);
     this.#stopListening =
       options.signal === undefined
@@ -159,7 +178,8 @@ class ResumingAppender implements Appender {
     if (this.#state !== "open") return Promise.reject(new TypeError("the appender is closed"));
     const bytes = sizeOfMessages(records);
     return new Promise((resolve, reject) => {
-      this.#pending.push({ records, producerSeq: this.#nextProducerSeq++, bytes, seal, resolve, reject });
+      const first = this.#count++ === 0;
+      this.#pending.push({ records, producerSeq: this.#nextProducerSeq++, first, bytes, seal, resolve, reject });
       this.#pendingBytes += bytes;
       this.#wake?.();
       this.#running ??= this.#run();
@@ -180,8 +200,17 @@ class ResumingAppender implements Appender {
         continue;
       }
       try {
+        this.#epoch ??= await claimProducer(this.#rpc, this.#stream, this.#producerId, {
+          createIfMissing: this.#options.createIfMissing ?? false,
+          signal: this.#ending.signal,
+        });
+        this.#resends = (this.#pending[0]?.producerSeq ?? this.#sentTo) < this.#sentTo;
         await ((await this.#isFullDuplex()) ? this.#exchange() : this.#appendOne());
       } catch (error) {
+        if (this.#isForgotten(error)) {
+          this.#begin();
+          continue;
+        }
         // A call that ends while nothing is pending, as an idle one does after a while, has cost nothing.
         if (this.#pending.length === 0) continue;
         await this.#backoff.wait(error, this.#ending.signal).catch((final: unknown) => {
@@ -189,6 +218,29 @@ class ResumingAppender implements Appender {
         });
       }
     }
+  }
+
+  /**
+   * Whether the server has forgotten the producer, after a long silence, and nothing is lost by it: everything that was
+   * sent before this call has been acked.
+   */
+  #isForgotten(error: unknown): boolean {
+    if (this.#resends || this.#options.epoch !== undefined || this.#pending.length === 0) return false;
+    const detail = dataErrorOf(error);
+    return detail?.reason === DataError_Reason.PRODUCER_GAP && detail.nextProducerSeq === 0n;
+  }
+
+  /** Begins another epoch with what is pending. */
+  #begin(): void {
+    this.#epoch = undefined;
+    this.#sentTo = 0n;
+    this.#nextProducerSeq = 0n;
+    for (const entry of this.#pending) entry.producerSeq = this.#nextProducerSeq++;
+  }
+
+  /** Who appends, as the server is told. */
+  get #producer(): { id: string; epoch: bigint } {
+    return { id: this.#producerId, epoch: this.#epoch ?? 0n };
   }
 
   async #isFullDuplex(): Promise<boolean> {
@@ -227,6 +279,7 @@ class ResumingAppender implements Appender {
       const entry = this.#pending[Number(next - (this.#pending[0]?.producerSeq ?? next))];
       if (entry !== undefined) {
         next++;
+        if (next > this.#sentTo) this.#sentTo = next;
         const { records, producerSeq, seal } = entry;
         yield create(ExchangeRequestSchema, {
           message: {
@@ -258,6 +311,7 @@ class ResumingAppender implements Appender {
     if (entry === undefined) return;
     const { records, producerSeq, seal } = entry;
     const { signal } = this.#ending;
+    if (producerSeq >= this.#sentTo) this.#sentTo = producerSeq + 1n;
     if (seal !== undefined) {
       const sha256 = seal.sha256 as Uint8Array<ArrayBuffer>;
       const { stream } = await this.#rpc.sealStream({ name: this.#stream, sha256 }, { signal });
@@ -282,7 +336,7 @@ class ResumingAppender implements Appender {
   /** What the caller expects holds for the first batch; that the others follow it is the producer's numbers' work. */
   #expected(entry: Entry | undefined): { expectedSeq?: bigint } {
     const { expectedSeq } = this.#options;
-    return expectedSeq === undefined || entry?.producerSeq !== 0n ? {} : { expectedSeq: BigInt(expectedSeq) };
+    return expectedSeq === undefined || entry?.first !== true ? {} : { expectedSeq: BigInt(expectedSeq) };
   }
 
   #acked({ firstSeq, nextSeq, duplicate }: Ack): void {

@@ -4,6 +4,8 @@ import { DataService } from "../../gen/data/v1/data_pb.ts";
 import type { AppendResponse, Stream } from "../../gen/data/v1/data_pb.ts";
 import { createAppender } from "./appender.ts";
 import type { Appender, AppenderOptions, FullDuplex } from "./appender.ts";
+import { claimProducer } from "./claim-producer.ts";
+import type { ClaimProducerOptions } from "./claim-producer.ts";
 import { createStreamingClient } from "./streaming-client.ts";
 import { openExchange } from "./exchange.ts";
 import type { DataExchange, ExchangeOptions } from "./exchange.ts";
@@ -29,7 +31,9 @@ export interface CreateStreamOptions extends Cancellable {
 export interface AppendOptions extends Cancellable {
   readonly createIfMissing?: boolean;
   readonly expectedSeq?: bigint | number;
+  /** Who appends, with the epoch that `claimProducer` has given. */
   readonly producer?: { readonly id: string; readonly epoch?: bigint };
+  /** The number of the batch among those of this epoch, from 0. */
   readonly producerSeq?: bigint | number;
 }
 
@@ -50,6 +54,8 @@ export interface DataClient {
     name: string,
     options?: Cancellable & { expectedSeq?: bigint | number; sha256?: Uint8Array },
   ): Promise<StreamInfo>;
+  /** Claims a producer for `append`, and resolves with its epoch. Whoever appended under the id before is fenced. */
+  claimProducer(name: string, producerId: string, options?: ClaimProducerOptions): Promise<bigint>;
   /** Stores one batch with one call. For many, `appender` is faster, and resends by itself. */
   append(name: string, records: readonly RecordInit[], options?: AppendOptions): Promise<AppendResponse>;
   /** Records from a position on; goes on by itself after a broken connection. `break` cancels it. */
@@ -114,6 +120,7 @@ export function createDataClient(transport: Transport, { fullDuplex, retry = {} 
       };
       return present((await rpc.sealStream(request, callOptions(options))).stream);
     },
+    claimProducer: (name, producerId, options) => claimProducer(rpc, name, producerId, options),
     append(name, records, { createIfMissing = false, expectedSeq, producer, producerSeq, ...options } = {}) {
       const request = {
         stream: name,

@@ -9,13 +9,19 @@ import type { ExchangeRequest_ReadSchema } from "../../gen/data/v1/data_pb.ts";
 import { BoundedQueue } from "../async/queue.ts";
 import { linkSignals } from "../async/signals.ts";
 import type { Ack } from "./appender.ts";
+import { claimProducer } from "./claim-producer.ts";
 import { fromBatch, toFrom, toMessages } from "./records.ts";
 import type { ReadFrom, ReadRecord, RecordInit } from "./records.ts";
 
 export interface ExchangeOptions {
   readonly createIfMissing?: boolean;
-  /** With it, each batch is numbered; a repeat by another call with the same id is stored once. */
+  /**
+   * Who appends, unique in the stream. The call claims it: whoever appended under it before is fenced. Default: nobody,
+   * and the batches are not numbered.
+   */
   readonly producerId?: string;
+  /** For a program that sends the same batches again on purpose: it claims nothing, and they are stored once. */
+  readonly epoch?: bigint | number;
   /** What to read on the same call. Default: nothing. */
   readonly read?: {
     readonly from?: ReadFrom;
@@ -62,14 +68,25 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
   let producerSeq = 0n;
   let over: Error | undefined;
 
+  async function producerOf(): Promise<{ id: string; epoch: bigint } | undefined> {
+    if (producerId === undefined) return undefined;
+    if (options.epoch !== undefined) return { id: producerId, epoch: BigInt(options.epoch) };
+    const { createIfMissing = false } = options;
+    return {
+      id: producerId,
+      epoch: await claimProducer(rpc, stream, producerId, { createIfMissing, signal: call.signal }),
+    };
+  }
+
   async function* requests(): AsyncGenerator<ExchangeRequest, void, undefined> {
+    const producer = await producerOf();
     yield create(ExchangeRequestSchema, {
       message: {
         case: "open",
         value: {
           stream,
           createIfMissing: options.createIfMissing ?? false,
-          ...(producerId === undefined ? {} : { producer: { id: producerId } }),
+          ...(producer === undefined ? {} : { producer }),
           ...(options.read === undefined ? {} : { read: toRead(options.read) }),
         },
       },

@@ -99,6 +99,11 @@ export class AppendSession {
     return { stored };
   }
 
+  /** To be called when the call is over. */
+  close(): void {
+    this.appender.close();
+  }
+
   async #toInput(batch: AppendBatch): Promise<AppendInput> {
     const stream = this.#stream;
     if (this.#sealed) {

@@ -97,12 +97,19 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
       return { stream: fromInfo(info) };
     },
 
+    async claimProducer({ stream, producerId, createIfMissing }, context) {
+      authorize(context, "write", stream);
+      return { epoch: BigInt(await store.claimProducer({ stream, producerId, createIfMissing })) };
+    },
+
     async append(request, context) {
       authorize(context, "write", request.stream);
       const records = toRecords(request.stream, request.records, limits);
       const appender = await store.openAppender(sessionOptions(request));
       const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
-      const result = await appender.append({ records, ...(producerSeq === undefined ? {} : { producerSeq }) });
+      const stored = appender.append({ records, ...(producerSeq === undefined ? {} : { producerSeq }) });
+      appender.close();
+      const result = await stored;
       return {
         firstSeq: BigInt(result.firstSeq),
         nextSeq: BigInt(result.nextSeq),
@@ -120,17 +127,21 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
       let bytes = 0;
       let duplicateBatches = 0;
       let seal: { sha256: Uint8Array } | undefined;
-      for await (const { batch, stored } of startAppends(messages, session)) {
-        const result = await stored;
-        if (result.duplicate) {
-          duplicateBatches++;
-        } else {
-          firstSeq ??= result.firstSeq;
-          records += batch.records;
-          bytes += batch.bytes;
+      try {
+        for await (const { batch, stored } of startAppends(messages, session)) {
+          const result = await stored;
+          if (result.duplicate) {
+            duplicateBatches++;
+          } else {
+            firstSeq ??= result.firstSeq;
+            records += batch.records;
+            bytes += batch.bytes;
+          }
+          nextSeq = result.nextSeq;
+          seal = batch.seal;
         }
-        nextSeq = result.nextSeq;
-        seal = batch.seal;
+      } finally {
+        session.close();
       }
       return {
         firstSeq: BigInt(firstSeq ?? nextSeq),
@@ -155,13 +166,14 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
       const open = await takeOpen(messages);
       if (open.read !== undefined) authorize(context, "read", open.stream);
       const session = await openSession(open, context);
-      yield opened(session);
-      const appends = startAppends(messages, session);
-      // What is in flight is still acked; then the client is to go on elsewhere.
-      const stop = onAbort(drainSignal, (reason) => {
-        appends.fail(reason);
-      });
+      let stop = (): void => undefined;
       try {
+        yield opened(session);
+        const appends = startAppends(messages, session);
+        // What is in flight is still acked; then the client is to go on elsewhere.
+        stop = onAbort(drainSignal, (reason) => {
+          appends.fail(reason);
+        });
         const answers = acks(appends, durability);
         if (open.read === undefined) {
           yield* answers;
@@ -173,6 +185,7 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
         }
       } finally {
         stop();
+        session.close();
       }
     },
   };

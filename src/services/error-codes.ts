@@ -16,6 +16,7 @@ const table: Record<ProblemKind, readonly [code: Code, reason?: Reason]> = {
   "producer-fenced": [Code.FailedPrecondition, Reason.PRODUCER_FENCED],
   "producer-gap": [Code.FailedPrecondition, Reason.PRODUCER_GAP],
   "producer-repeat-too-old": [Code.FailedPrecondition, Reason.PRODUCER_REPEAT_TOO_OLD],
+  "producer-conflict": [Code.FailedPrecondition, Reason.PRODUCER_CONFLICT],
   "checksum-mismatch": [Code.FailedPrecondition, Reason.CHECKSUM_MISMATCH],
   "batch-too-large": [Code.InvalidArgument, Reason.BATCH_TOO_LARGE],
   "store-full": [Code.ResourceExhausted, Reason.STORE_FULL],

@@ -70,6 +70,7 @@ export const accessTable: readonly AccessRow[] = [
   unary(`${data}/ListStreams`, {}, validTokens),
   unary(`${data}/TrimStream`, { name: a, beforeSeq: "0" }, write),
   unary(`${data}/SealStream`, { name: a, expectedSeq: "99999" }, write),
+  unary(`${data}/ClaimProducer`, { stream: a, producerId: "p" }, write),
   unary(`${data}/Append`, { stream: a, records: [{ data: "aGVsbG8=" }] }, write),
   stream(`${data}/Upload`, [{ open: { stream: a } }, batch], write),
   stream(`${data}/Read`, [{ stream: a }], read),

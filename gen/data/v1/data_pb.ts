@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file data/v1/data.proto.
  */
 export const file_data_v1_data: GenFile = /*@__PURE__*/
-  fileDesc("ChJkYXRhL3YxL2RhdGEucHJvdG8SB2RhdGEudjEidQoGUmVjb3JkEi0KB2hlYWRlcnMYASADKAsyHC5kYXRhLnYxLlJlY29yZC5IZWFkZXJzRW50cnkSDAoEZGF0YRgCIAEoDBouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJsCgtSZWNvcmRCYXRjaBIRCglmaXJzdF9zZXEYASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoHcmVjb3JkcxgDIAMoCzIPLmRhdGEudjEuUmVjb3JkIoQCCgZTdHJlYW0SDAoEbmFtZRgBIAEoCRIMCgRoZWFkGAIgASgEEgwKBHRhaWwYAyABKAQSDQoFYnl0ZXMYBCABKAQSDgoGc2VhbGVkGAUgASgIEg4KBnNoYTI1NhgGIAEoDBIYChBzaGEyNTZfZmlyc3Rfc2VxGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthcHBlbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoJcmV0ZW50aW9uGAogASgLMhIuZGF0YS52MS5SZXRlbnRpb24iaQoJUmV0ZW50aW9uEjQKB21heF9hZ2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEhEKCW1heF9ieXRlcxgCIAEoBBITCgttYXhfcmVjb3JkcxgDIAEoBCIxCghQcm9kdWNlchIWCgJpZBgBIAEoCUIKukgHcgUgASiAARINCgVlcG9jaBgCIAEoBCLNBAoJRGF0YUVycm9yEikKBnJlYXNvbhgBIAEoDjIZLmRhdGEudjEuRGF0YUVycm9yLlJlYXNvbhIOCgZzdHJlYW0YAiABKAkSEQoEaGVhZBgDIAEoBEgAiAEBEhEKBHRhaWwYBCABKARIAYgBARIbCg5wcm9kdWNlcl9lcG9jaBgFIAEoBEgCiAEBEh4KEW5leHRfcHJvZHVjZXJfc2VxGAYgASgESAOIAQESDgoGc2hhMjU2GAcgASgMItYCCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASGwoXUkVBU09OX1NUUkVBTV9OT1RfRk9VTkQQARIYChRSRUFTT05fU1RSRUFNX0VYSVNUUxACEhgKFFJFQVNPTl9TVFJFQU1fU0VBTEVEEAMSFwoTUkVBU09OX1NFUV9NSVNNQVRDSBAEEiAKHFJFQVNPTl9QT1NJVElPTl9PVVRfT0ZfUkFOR0UQBRIaChZSRUFTT05fUFJPRFVDRVJfRkVOQ0VEEAYSFwoTUkVBU09OX1BST0RVQ0VSX0dBUBAHEiIKHlJFQVNPTl9QUk9EVUNFUl9SRVBFQVRfVE9PX09MRBAIEhwKGFJFQVNPTl9DSEVDS1NVTV9NSVNNQVRDSBAJEhoKFlJFQVNPTl9CQVRDSF9UT09fTEFSR0UQChIVChFSRUFTT05fU1RPUkVfRlVMTBALQgcKBV9oZWFkQgcKBV90YWlsQhEKD19wcm9kdWNlcl9lcG9jaEIUChJfbmV4dF9wcm9kdWNlcl9zZXEicAoTQ3JlYXRlU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSJQoJcmV0ZW50aW9uGAIgASgLMhIuZGF0YS52MS5SZXRlbnRpb24iNwoUQ3JlYXRlU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iRgoQR2V0U3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQiNAoRR2V0U3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iawoSTGlzdFN0cmVhbXNSZXF1ZXN0EhgKBnByZWZpeBgBIAEoCUIIukgFcgMo/wESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAIIlAKE0xpc3RTdHJlYW1zUmVzcG9uc2USIAoHc3RyZWFtcxgBIAMoCzIPLmRhdGEudjEuU3RyZWFtEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJJChNEZWxldGVTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JCIWChREZWxldGVTdHJlYW1SZXNwb25zZSJbChFUcmltU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSEgoKYmVmb3JlX3NlcRgCIAEoBCI1ChJUcmltU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0i3AEKEVNlYWxTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIZCgxleHBlY3RlZF9zZXEYAiABKARIAIgBARJnCgZzaGEyNTYYAyABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMkIPCg1fZXhwZWN0ZWRfc2VxIjUKElNlYWxTdHJlYW1SZXNwb25zZRIfCgZzdHJlYW0YASABKAsyDy5kYXRhLnYxLlN0cmVhbSKFAwoNQXBwZW5kUmVxdWVzdBI0CgZzdHJlYW0YASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIqCgdyZWNvcmRzGAIgAygLMg8uZGF0YS52MS5SZWNvcmRCCLpIBZIBAggBEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAMgASgIEiMKCHByb2R1Y2VyGAQgASgLMhEuZGF0YS52MS5Qcm9kdWNlchIZCgxwcm9kdWNlcl9zZXEYBSABKARIAIgBARIZCgxleHBlY3RlZF9zZXEYBiABKARIAYgBATp6ukh3GnUKE2FwcGVuZC5wcm9kdWNlcl9zZXESMHByb2R1Y2VyIGFuZCBwcm9kdWNlcl9zZXEgbXVzdCBiZSBnaXZlbiB0b2dldGhlchosaGFzKHRoaXMucHJvZHVjZXIpID09IGhhcyh0aGlzLnByb2R1Y2VyX3NlcSlCDwoNX3Byb2R1Y2VyX3NlcUIPCg1fZXhwZWN0ZWRfc2VxInEKDkFwcGVuZFJlc3BvbnNlEhEKCWZpcnN0X3NlcRgBIAEoBBIQCghuZXh0X3NlcRgCIAEoBBIRCglkdXBsaWNhdGUYAyABKAgSJwoKZHVyYWJpbGl0eRgEIAEoDjITLmRhdGEudjEuRHVyYWJpbGl0eSKWAwoLQXBwZW5kQmF0Y2gSIAoHcmVjb3JkcxgBIAMoCzIPLmRhdGEudjEuUmVjb3JkEhkKDHByb2R1Y2VyX3NlcRgCIAEoBEgAiAEBEgwKBHNlYWwYAyABKAgSZwoGc2hhMjU2GAQgASgMQle6SFS6AVEKDXNoYTI1Ni5sZW5ndGgSGW11c3QgYmUgZW1wdHkgb3IgMzIgYnl0ZXMaJXRoaXMuc2l6ZSgpID09IDAgfHwgdGhpcy5zaXplKCkgPT0gMzI6wQG6SL0BGmIKDGFwcGVuZC5lbXB0eRIscmVjb3JkcyBtdXN0IG5vdCBiZSBlbXB0eSB1bmxlc3Mgc2VhbCBpcyBzZXQaJHRoaXMuc2VhbCB8fCB0aGlzLnJlY29yZHMuc2l6ZSgpID4gMBpXCg1hcHBlbmQuc2hhMjU2EiBzaGEyNTYgaXMgY2hlY2tlZCBvbmx5IHdpdGggc2VhbBokdGhpcy5zZWFsIHx8IHRoaXMuc2hhMjU2LnNpemUoKSA9PSAwQg8KDV9wcm9kdWNlcl9zZXEioQIKDVVwbG9hZFJlcXVlc3QSKwoEb3BlbhgBIAEoCzIbLmRhdGEudjEuVXBsb2FkUmVxdWVzdC5PcGVuSAASJgoGYXBwZW5kGAIgASgLMhQuZGF0YS52MS5BcHBlbmRCYXRjaEgAGqgBCgRPcGVuEjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAIgASgIEiMKCHByb2R1Y2VyGAMgASgLMhEuZGF0YS52MS5Qcm9kdWNlchIZCgxleHBlY3RlZF9zZXEYBCABKARIAIgBAUIPCg1fZXhwZWN0ZWRfc2VxQhAKB21lc3NhZ2USBbpIAggBIrkBCg5VcGxvYWRSZXNwb25zZRIRCglmaXJzdF9zZXEYASABKAQSEAoIbmV4dF9zZXEYAiABKAQSDwoHcmVjb3JkcxgDIAEoBBINCgVieXRlcxgEIAEoBBIZChFkdXBsaWNhdGVfYmF0Y2hlcxgFIAEoBBIOCgZzaGEyNTYYBiABKAwSDgoGc2VhbGVkGAcgASgIEicKCmR1cmFiaWxpdHkYCCABKA4yEy5kYXRhLnYxLkR1cmFiaWxpdHkinQIKC1JlYWRSZXF1ZXN0EjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEg0KA3NlcRgCIAEoBEgAEioKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoLdGFpbF9vZmZzZXQYBCABKARIABIOCgZmb2xsb3cYBSABKAgSEwoLbWF4X3JlY29yZHMYBiABKAQSEQoJbWF4X2J5dGVzGAcgASgEEkYKEmhlYXJ0YmVhdF9pbnRlcnZhbBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgMIkBwyAggBQgYKBGZyb20iGAoIQ2F1Z2h0VXASDAoEdGFpbBgBIAEoBCIZCglIZWFydGJlYXQSDAoEdGFpbBgBIAEoBCJACgZTZWFsZWQSDAoEdGFpbBgBIAEoBBIOCgZzaGEyNTYYAiABKAwSGAoQc2hhMjU2X2ZpcnN0X3NlcRgDIAEoBCK0AQoMUmVhZFJlc3BvbnNlEiUKBWJhdGNoGAEgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgCIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYAyABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgEIAEoCzIPLmRhdGEudjEuU2VhbGVkSABCCQoHbWVzc2FnZSKNBAoPRXhjaGFuZ2VSZXF1ZXN0Ei0KBG9wZW4YASABKAsyHS5kYXRhLnYxLkV4Y2hhbmdlUmVxdWVzdC5PcGVuSAASJgoGYXBwZW5kGAIgASgLMhQuZGF0YS52MS5BcHBlbmRCYXRjaEgAGtUBCgRPcGVuEjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAIgASgIEiMKCHByb2R1Y2VyGAMgASgLMhEuZGF0YS52MS5Qcm9kdWNlchIZCgxleHBlY3RlZF9zZXEYBCABKARIAIgBARIrCgRyZWFkGAUgASgLMh0uZGF0YS52MS5FeGNoYW5nZVJlcXVlc3QuUmVhZEIPCg1fZXhwZWN0ZWRfc2VxGrgBCgRSZWFkEg0KA3NlcRgBIAEoBEgAEioKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoLdGFpbF9vZmZzZXQYAyABKARIABIOCgZmb2xsb3cYBCABKAgSRgoSaGVhcnRiZWF0X2ludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAFCBgoEZnJvbUIQCgdtZXNzYWdlEgW6SAIIASLQAwoQRXhjaGFuZ2VSZXNwb25zZRIyCgZvcGVuZWQYASABKAsyIC5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UuT3BlbmVkSAASLAoDYWNrGAIgASgLMh0uZGF0YS52MS5FeGNoYW5nZVJlc3BvbnNlLkFja0gAEiUKBWJhdGNoGAMgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgEIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYBSABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgGIAEoCzIPLmRhdGEudjEuU2VhbGVkSAAaTAoGT3BlbmVkEgwKBHRhaWwYASABKAQSHgoRbmV4dF9wcm9kdWNlcl9zZXEYAiABKARIAIgBAUIUChJfbmV4dF9wcm9kdWNlcl9zZXEaZgoDQWNrEhEKCWZpcnN0X3NlcRgBIAEoBBIQCghuZXh0X3NlcRgCIAEoBBIRCglkdXBsaWNhdGUYAyABKAgSJwoKZHVyYWJpbGl0eRgEIAEoDjITLmRhdGEudjEuRHVyYWJpbGl0eUIJCgdtZXNzYWdlKlQKCkR1cmFiaWxpdHkSGgoWRFVSQUJJTElUWV9VTlNQRUNJRklFRBAAEhUKEURVUkFCSUxJVFlfTUVNT1JZEAESEwoPRFVSQUJJTElUWV9ESVNLEAIywQUKC0RhdGFTZXJ2aWNlEksKDENyZWF0ZVN0cmVhbRIcLmRhdGEudjEuQ3JlYXRlU3RyZWFtUmVxdWVzdBodLmRhdGEudjEuQ3JlYXRlU3RyZWFtUmVzcG9uc2USRwoJR2V0U3RyZWFtEhkuZGF0YS52MS5HZXRTdHJlYW1SZXF1ZXN0GhouZGF0YS52MS5HZXRTdHJlYW1SZXNwb25zZSIDkAIBEk0KC0xpc3RTdHJlYW1zEhsuZGF0YS52MS5MaXN0U3RyZWFtc1JlcXVlc3QaHC5kYXRhLnYxLkxpc3RTdHJlYW1zUmVzcG9uc2UiA5ACARJLCgxEZWxldGVTdHJlYW0SHC5kYXRhLnYxLkRlbGV0ZVN0cmVhbVJlcXVlc3QaHS5kYXRhLnYxLkRlbGV0ZVN0cmVhbVJlc3BvbnNlEkUKClRyaW1TdHJlYW0SGi5kYXRhLnYxLlRyaW1TdHJlYW1SZXF1ZXN0GhsuZGF0YS52MS5UcmltU3RyZWFtUmVzcG9uc2USRQoKU2VhbFN0cmVhbRIaLmRhdGEudjEuU2VhbFN0cmVhbVJlcXVlc3QaGy5kYXRhLnYxLlNlYWxTdHJlYW1SZXNwb25zZRI5CgZBcHBlbmQSFi5kYXRhLnYxLkFwcGVuZFJlcXVlc3QaFy5kYXRhLnYxLkFwcGVuZFJlc3BvbnNlEjsKBlVwbG9hZBIWLmRhdGEudjEuVXBsb2FkUmVxdWVzdBoXLmRhdGEudjEuVXBsb2FkUmVzcG9uc2UoARI1CgRSZWFkEhQuZGF0YS52MS5SZWFkUmVxdWVzdBoVLmRhdGEudjEuUmVhZFJlc3BvbnNlMAESQwoIRXhjaGFuZ2USGC5kYXRhLnYxLkV4Y2hhbmdlUmVxdWVzdBoZLmRhdGEudjEuRXhjaGFuZ2VSZXNwb25zZSgBMAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChJkYXRhL3YxL2RhdGEucHJvdG8SB2RhdGEudjEidQoGUmVjb3JkEi0KB2hlYWRlcnMYASADKAsyHC5kYXRhLnYxLlJlY29yZC5IZWFkZXJzRW50cnkSDAoEZGF0YRgCIAEoDBouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJsCgtSZWNvcmRCYXRjaBIRCglmaXJzdF9zZXEYASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoHcmVjb3JkcxgDIAMoCzIPLmRhdGEudjEuUmVjb3JkIoQCCgZTdHJlYW0SDAoEbmFtZRgBIAEoCRIMCgRoZWFkGAIgASgEEgwKBHRhaWwYAyABKAQSDQoFYnl0ZXMYBCABKAQSDgoGc2VhbGVkGAUgASgIEg4KBnNoYTI1NhgGIAEoDBIYChBzaGEyNTZfZmlyc3Rfc2VxGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthcHBlbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoJcmV0ZW50aW9uGAogASgLMhIuZGF0YS52MS5SZXRlbnRpb24iaQoJUmV0ZW50aW9uEjQKB21heF9hZ2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEhEKCW1heF9ieXRlcxgCIAEoBBITCgttYXhfcmVjb3JkcxgDIAEoBCIxCghQcm9kdWNlchIWCgJpZBgBIAEoCUIKukgHcgUgASiAARINCgVlcG9jaBgCIAEoBCLrBAoJRGF0YUVycm9yEikKBnJlYXNvbhgBIAEoDjIZLmRhdGEudjEuRGF0YUVycm9yLlJlYXNvbhIOCgZzdHJlYW0YAiABKAkSEQoEaGVhZBgDIAEoBEgAiAEBEhEKBHRhaWwYBCABKARIAYgBARIbCg5wcm9kdWNlcl9lcG9jaBgFIAEoBEgCiAEBEh4KEW5leHRfcHJvZHVjZXJfc2VxGAYgASgESAOIAQESDgoGc2hhMjU2GAcgASgMIvQCCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASGwoXUkVBU09OX1NUUkVBTV9OT1RfRk9VTkQQARIYChRSRUFTT05fU1RSRUFNX0VYSVNUUxACEhgKFFJFQVNPTl9TVFJFQU1fU0VBTEVEEAMSFwoTUkVBU09OX1NFUV9NSVNNQVRDSBAEEiAKHFJFQVNPTl9QT1NJVElPTl9PVVRfT0ZfUkFOR0UQBRIaChZSRUFTT05fUFJPRFVDRVJfRkVOQ0VEEAYSFwoTUkVBU09OX1BST0RVQ0VSX0dBUBAHEiIKHlJFQVNPTl9QUk9EVUNFUl9SRVBFQVRfVE9PX09MRBAIEhwKGFJFQVNPTl9DSEVDS1NVTV9NSVNNQVRDSBAJEhoKFlJFQVNPTl9CQVRDSF9UT09fTEFSR0UQChIVChFSRUFTT05fU1RPUkVfRlVMTBALEhwKGFJFQVNPTl9QUk9EVUNFUl9DT05GTElDVBAMQgcKBV9oZWFkQgcKBV90YWlsQhEKD19wcm9kdWNlcl9lcG9jaEIUChJfbmV4dF9wcm9kdWNlcl9zZXEicAoTQ3JlYXRlU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSJQoJcmV0ZW50aW9uGAIgASgLMhIuZGF0YS52MS5SZXRlbnRpb24iNwoUQ3JlYXRlU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iRgoQR2V0U3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQiNAoRR2V0U3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iawoSTGlzdFN0cmVhbXNSZXF1ZXN0EhgKBnByZWZpeBgBIAEoCUIIukgFcgMo/wESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAIIlAKE0xpc3RTdHJlYW1zUmVzcG9uc2USIAoHc3RyZWFtcxgBIAMoCzIPLmRhdGEudjEuU3RyZWFtEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJJChNEZWxldGVTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JCIWChREZWxldGVTdHJlYW1SZXNwb25zZSJbChFUcmltU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSEgoKYmVmb3JlX3NlcRgCIAEoBCI1ChJUcmltU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0i3AEKEVNlYWxTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIZCgxleHBlY3RlZF9zZXEYAiABKARIAIgBARJnCgZzaGEyNTYYAyABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMkIPCg1fZXhwZWN0ZWRfc2VxIjUKElNlYWxTdHJlYW1SZXNwb25zZRIfCgZzdHJlYW0YASABKAsyDy5kYXRhLnYxLlN0cmVhbSKIAQoUQ2xhaW1Qcm9kdWNlclJlcXVlc3QSNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSHwoLcHJvZHVjZXJfaWQYAiABKAlCCrpIB3IFIAEogAESGQoRY3JlYXRlX2lmX21pc3NpbmcYAyABKAgiJgoVQ2xhaW1Qcm9kdWNlclJlc3BvbnNlEg0KBWVwb2NoGAEgASgEIoUDCg1BcHBlbmRSZXF1ZXN0EjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEioKB3JlY29yZHMYAiADKAsyDy5kYXRhLnYxLlJlY29yZEIIukgFkgECCAESGQoRY3JlYXRlX2lmX21pc3NpbmcYAyABKAgSIwoIcHJvZHVjZXIYBCABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDHByb2R1Y2VyX3NlcRgFIAEoBEgAiAEBEhkKDGV4cGVjdGVkX3NlcRgGIAEoBEgBiAEBOnq6SHcadQoTYXBwZW5kLnByb2R1Y2VyX3NlcRIwcHJvZHVjZXIgYW5kIHByb2R1Y2VyX3NlcSBtdXN0IGJlIGdpdmVuIHRvZ2V0aGVyGixoYXModGhpcy5wcm9kdWNlcikgPT0gaGFzKHRoaXMucHJvZHVjZXJfc2VxKUIPCg1fcHJvZHVjZXJfc2VxQg8KDV9leHBlY3RlZF9zZXEicQoOQXBwZW5kUmVzcG9uc2USEQoJZmlyc3Rfc2VxGAEgASgEEhAKCG5leHRfc2VxGAIgASgEEhEKCWR1cGxpY2F0ZRgDIAEoCBInCgpkdXJhYmlsaXR5GAQgASgOMhMuZGF0YS52MS5EdXJhYmlsaXR5IpYDCgtBcHBlbmRCYXRjaBIgCgdyZWNvcmRzGAEgAygLMg8uZGF0YS52MS5SZWNvcmQSGQoMcHJvZHVjZXJfc2VxGAIgASgESACIAQESDAoEc2VhbBgDIAEoCBJnCgZzaGEyNTYYBCABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMjrBAbpIvQEaYgoMYXBwZW5kLmVtcHR5EixyZWNvcmRzIG11c3Qgbm90IGJlIGVtcHR5IHVubGVzcyBzZWFsIGlzIHNldBokdGhpcy5zZWFsIHx8IHRoaXMucmVjb3Jkcy5zaXplKCkgPiAwGlcKDWFwcGVuZC5zaGEyNTYSIHNoYTI1NiBpcyBjaGVja2VkIG9ubHkgd2l0aCBzZWFsGiR0aGlzLnNlYWwgfHwgdGhpcy5zaGEyNTYuc2l6ZSgpID09IDBCDwoNX3Byb2R1Y2VyX3NlcSKhAgoNVXBsb2FkUmVxdWVzdBIrCgRvcGVuGAEgASgLMhsuZGF0YS52MS5VcGxvYWRSZXF1ZXN0Lk9wZW5IABImCgZhcHBlbmQYAiABKAsyFC5kYXRhLnYxLkFwcGVuZEJhdGNoSAAaqAEKBE9wZW4SNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAiABKAgSIwoIcHJvZHVjZXIYAyABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDGV4cGVjdGVkX3NlcRgEIAEoBEgAiAEBQg8KDV9leHBlY3RlZF9zZXFCEAoHbWVzc2FnZRIFukgCCAEiuQEKDlVwbG9hZFJlc3BvbnNlEhEKCWZpcnN0X3NlcRgBIAEoBBIQCghuZXh0X3NlcRgCIAEoBBIPCgdyZWNvcmRzGAMgASgEEg0KBWJ5dGVzGAQgASgEEhkKEWR1cGxpY2F0ZV9iYXRjaGVzGAUgASgEEg4KBnNoYTI1NhgGIAEoDBIOCgZzZWFsZWQYByABKAgSJwoKZHVyYWJpbGl0eRgIIAEoDjITLmRhdGEudjEuRHVyYWJpbGl0eSKdAgoLUmVhZFJlcXVlc3QSNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSDQoDc2VxGAIgASgESAASKgoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABIVCgt0YWlsX29mZnNldBgEIAEoBEgAEg4KBmZvbGxvdxgFIAEoCBITCgttYXhfcmVjb3JkcxgGIAEoBBIRCgltYXhfYnl0ZXMYByABKAQSRgoSaGVhcnRiZWF0X2ludGVydmFsGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAFCBgoEZnJvbSIYCghDYXVnaHRVcBIMCgR0YWlsGAEgASgEIhkKCUhlYXJ0YmVhdBIMCgR0YWlsGAEgASgEIkAKBlNlYWxlZBIMCgR0YWlsGAEgASgEEg4KBnNoYTI1NhgCIAEoDBIYChBzaGEyNTZfZmlyc3Rfc2VxGAMgASgEIrQBCgxSZWFkUmVzcG9uc2USJQoFYmF0Y2gYASABKAsyFC5kYXRhLnYxLlJlY29yZEJhdGNoSAASJgoJY2F1Z2h0X3VwGAIgASgLMhEuZGF0YS52MS5DYXVnaHRVcEgAEicKCWhlYXJ0YmVhdBgDIAEoCzISLmRhdGEudjEuSGVhcnRiZWF0SAASIQoGc2VhbGVkGAQgASgLMg8uZGF0YS52MS5TZWFsZWRIAEIJCgdtZXNzYWdlIo0ECg9FeGNoYW5nZVJlcXVlc3QSLQoEb3BlbhgBIAEoCzIdLmRhdGEudjEuRXhjaGFuZ2VSZXF1ZXN0Lk9wZW5IABImCgZhcHBlbmQYAiABKAsyFC5kYXRhLnYxLkFwcGVuZEJhdGNoSAAa1QEKBE9wZW4SNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAiABKAgSIwoIcHJvZHVjZXIYAyABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDGV4cGVjdGVkX3NlcRgEIAEoBEgAiAEBEisKBHJlYWQYBSABKAsyHS5kYXRhLnYxLkV4Y2hhbmdlUmVxdWVzdC5SZWFkQg8KDV9leHBlY3RlZF9zZXEauAEKBFJlYWQSDQoDc2VxGAEgASgESAASKgoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABIVCgt0YWlsX29mZnNldBgDIAEoBEgAEg4KBmZvbGxvdxgEIAEoCBJGChJoZWFydGJlYXRfaW50ZXJ2YWwYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CD7pIDKoBCSIDCJAcMgIIAUIGCgRmcm9tQhAKB21lc3NhZ2USBbpIAggBItADChBFeGNoYW5nZVJlc3BvbnNlEjIKBm9wZW5lZBgBIAEoCzIgLmRhdGEudjEuRXhjaGFuZ2VSZXNwb25zZS5PcGVuZWRIABIsCgNhY2sYAiABKAsyHS5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UuQWNrSAASJQoFYmF0Y2gYAyABKAsyFC5kYXRhLnYxLlJlY29yZEJhdGNoSAASJgoJY2F1Z2h0X3VwGAQgASgLMhEuZGF0YS52MS5DYXVnaHRVcEgAEicKCWhlYXJ0YmVhdBgFIAEoCzISLmRhdGEudjEuSGVhcnRiZWF0SAASIQoGc2VhbGVkGAYgASgLMg8uZGF0YS52MS5TZWFsZWRIABpMCgZPcGVuZWQSDAoEdGFpbBgBIAEoBBIeChFuZXh0X3Byb2R1Y2VyX3NlcRgCIAEoBEgAiAEBQhQKEl9uZXh0X3Byb2R1Y2VyX3NlcRpmCgNBY2sSEQoJZmlyc3Rfc2VxGAEgASgEEhAKCG5leHRfc2VxGAIgASgEEhEKCWR1cGxpY2F0ZRgDIAEoCBInCgpkdXJhYmlsaXR5GAQgASgOMhMuZGF0YS52MS5EdXJhYmlsaXR5QgkKB21lc3NhZ2UqVAoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASFQoRRFVSQUJJTElUWV9NRU1PUlkQARITCg9EVVJBQklMSVRZX0RJU0sQAjKRBgoLRGF0YVNlcnZpY2USSwoMQ3JlYXRlU3RyZWFtEhwuZGF0YS52MS5DcmVhdGVTdHJlYW1SZXF1ZXN0Gh0uZGF0YS52MS5DcmVhdGVTdHJlYW1SZXNwb25zZRJHCglHZXRTdHJlYW0SGS5kYXRhLnYxLkdldFN0cmVhbVJlcXVlc3QaGi5kYXRhLnYxLkdldFN0cmVhbVJlc3BvbnNlIgOQAgESTQoLTGlzdFN0cmVhbXMSGy5kYXRhLnYxLkxpc3RTdHJlYW1zUmVxdWVzdBocLmRhdGEudjEuTGlzdFN0cmVhbXNSZXNwb25zZSIDkAIBEksKDERlbGV0ZVN0cmVhbRIcLmRhdGEudjEuRGVsZXRlU3RyZWFtUmVxdWVzdBodLmRhdGEudjEuRGVsZXRlU3RyZWFtUmVzcG9uc2USRQoKVHJpbVN0cmVhbRIaLmRhdGEudjEuVHJpbVN0cmVhbVJlcXVlc3QaGy5kYXRhLnYxLlRyaW1TdHJlYW1SZXNwb25zZRJFCgpTZWFsU3RyZWFtEhouZGF0YS52MS5TZWFsU3RyZWFtUmVxdWVzdBobLmRhdGEudjEuU2VhbFN0cmVhbVJlc3BvbnNlEk4KDUNsYWltUHJvZHVjZXISHS5kYXRhLnYxLkNsYWltUHJvZHVjZXJSZXF1ZXN0Gh4uZGF0YS52MS5DbGFpbVByb2R1Y2VyUmVzcG9uc2USOQoGQXBwZW5kEhYuZGF0YS52MS5BcHBlbmRSZXF1ZXN0GhcuZGF0YS52MS5BcHBlbmRSZXNwb25zZRI7CgZVcGxvYWQSFi5kYXRhLnYxLlVwbG9hZFJlcXVlc3QaFy5kYXRhLnYxLlVwbG9hZFJlc3BvbnNlKAESNQoEUmVhZBIULmRhdGEudjEuUmVhZFJlcXVlc3QaFS5kYXRhLnYxLlJlYWRSZXNwb25zZTABEkMKCEV4Y2hhbmdlEhguZGF0YS52MS5FeGNoYW5nZVJlcXVlc3QaGS5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Record is the unit that is appended and read.
@@ -202,7 +202,9 @@ export const RetentionSchema: GenMessage<Retention> = /*@__PURE__*/
 
 /**
  * Producer identifies who appends, so that a batch that is sent again is
- * recognised and stored once.
+ * recognised and stored once. ClaimProducer hands out the epoch. A program that
+ * sends the same batches again on purpose, such as one that reads them from a
+ * log with numbers of its own, chooses the epoch itself, and keeps it.
  *
  * @generated from message data.v1.Producer
  */
@@ -215,8 +217,8 @@ export type Producer = Message<"data.v1.Producer"> & {
   id: string;
 
   /**
-   * Starts at 0. A higher epoch shuts out the lower ones of the same id, and
-   * its batches start again at producer_seq 0.
+   * A higher epoch fences the lower ones of the same id, and its batches start
+   * again at producer_seq 0. ClaimProducer hands out epochs from 1.
    *
    * @generated from field: uint64 epoch = 2;
    */
@@ -385,6 +387,15 @@ export const DataError_Reason = {
    * @generated from enum value: REASON_STORE_FULL = 11;
    */
   STORE_FULL: 11,
+
+  /**
+   * Another batch was stored under this producer id, epoch and producer_seq:
+   * two programs use the same id, or one has started again without
+   * ClaimProducer (FAILED_PRECONDITION).
+   *
+   * @generated from enum value: REASON_PRODUCER_CONFLICT = 12;
+   */
+  PRODUCER_CONFLICT: 12,
 } as const;
 
 /**
@@ -699,6 +710,63 @@ export const SealStreamResponseSchema: GenMessage<SealStreamResponse> = /*@__PUR
   messageDesc(file_data_v1_data, 17);
 
 /**
+ * ClaimProducerRequest asks for the next epoch of a producer.
+ *
+ * @generated from message data.v1.ClaimProducerRequest
+ */
+export type ClaimProducerRequest = Message<"data.v1.ClaimProducerRequest"> & {
+  /**
+   * The name of the stream.
+   *
+   * @generated from field: string stream = 1;
+   */
+  stream: string;
+
+  /**
+   * The id of the producer, unique in the stream, 1 to 128 bytes.
+   *
+   * @generated from field: string producer_id = 2;
+   */
+  producerId: string;
+
+  /**
+   * Whether to create the stream if it does not exist. If not, a missing
+   * stream is NOT_FOUND.
+   *
+   * @generated from field: bool create_if_missing = 3;
+   */
+  createIfMissing: boolean;
+};
+
+/**
+ * Describes the message data.v1.ClaimProducerRequest.
+ * Use `create(ClaimProducerRequestSchema)` to create a new message.
+ */
+export const ClaimProducerRequestSchema: GenMessage<ClaimProducerRequest> = /*@__PURE__*/
+  messageDesc(file_data_v1_data, 18);
+
+/**
+ * ClaimProducerResponse holds what the producer appends under.
+ *
+ * @generated from message data.v1.ClaimProducerResponse
+ */
+export type ClaimProducerResponse = Message<"data.v1.ClaimProducerResponse"> & {
+  /**
+   * The epoch, for `Producer.epoch`. Its first batch has producer_seq 0.
+   *
+   * @generated from field: uint64 epoch = 1;
+   */
+  epoch: bigint;
+};
+
+/**
+ * Describes the message data.v1.ClaimProducerResponse.
+ * Use `create(ClaimProducerResponseSchema)` to create a new message.
+ */
+export const ClaimProducerResponseSchema: GenMessage<ClaimProducerResponse> = /*@__PURE__*/
+  messageDesc(file_data_v1_data, 19);
+
+/**
  * AppendRequest is one batch.
  *
  * @generated from message data.v1.AppendRequest
@@ -756,7 +824,7 @@ export type AppendRequest = Message<"data.v1.AppendRequest"> & {
  * Use `create(AppendRequestSchema)` to create a new message.
  */
 export const AppendRequestSchema: GenMessage<AppendRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 18);
+  messageDesc(file_data_v1_data, 20);
 
 /**
  * AppendResponse says where the batch was stored.
@@ -798,7 +866,7 @@ export type AppendResponse = Message<"data.v1.AppendResponse"> & {
  * Use `create(AppendResponseSchema)` to create a new message.
  */
 export const AppendResponseSchema: GenMessage<AppendResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 19);
+  messageDesc(file_data_v1_data, 21);
 
 /**
  * AppendBatch is one batch on an open call.
@@ -850,7 +918,7 @@ export type AppendBatch = Message<"data.v1.AppendBatch"> & {
  * Use `create(AppendBatchSchema)` to create a new message.
  */
 export const AppendBatchSchema: GenMessage<AppendBatch> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 20);
+  messageDesc(file_data_v1_data, 22);
 
 /**
  * UploadRequest is one message of an Upload.
@@ -887,7 +955,7 @@ export type UploadRequest = Message<"data.v1.UploadRequest"> & {
  * Use `create(UploadRequestSchema)` to create a new message.
  */
 export const UploadRequestSchema: GenMessage<UploadRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 21);
+  messageDesc(file_data_v1_data, 23);
 
 /**
  * Open is the first message of the call.
@@ -931,7 +999,7 @@ export type UploadRequest_Open = Message<"data.v1.UploadRequest.Open"> & {
  * Use `create(UploadRequest_OpenSchema)` to create a new message.
  */
 export const UploadRequest_OpenSchema: GenMessage<UploadRequest_Open> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 21, 0);
+  messageDesc(file_data_v1_data, 23, 0);
 
 /**
  * UploadResponse sums the upload up.
@@ -1003,7 +1071,7 @@ export type UploadResponse = Message<"data.v1.UploadResponse"> & {
  * Use `create(UploadResponseSchema)` to create a new message.
  */
 export const UploadResponseSchema: GenMessage<UploadResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 22);
+  messageDesc(file_data_v1_data, 24);
 
 /**
  * ReadRequest says what to read.
@@ -1085,7 +1153,7 @@ export type ReadRequest = Message<"data.v1.ReadRequest"> & {
  * Use `create(ReadRequestSchema)` to create a new message.
  */
 export const ReadRequestSchema: GenMessage<ReadRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 23);
+  messageDesc(file_data_v1_data, 25);
 
 /**
  * CaughtUp says that the reader has seen every record there is. A following
@@ -1107,7 +1175,7 @@ export type CaughtUp = Message<"data.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 24);
+  messageDesc(file_data_v1_data, 26);
 
 /**
  * Heartbeat says that the call is alive though there is nothing to send.
@@ -1128,7 +1196,7 @@ export type Heartbeat = Message<"data.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 25);
+  messageDesc(file_data_v1_data, 27);
 
 /**
  * Sealed says that the stream has ended and that every record has been sent.
@@ -1164,7 +1232,7 @@ export type Sealed = Message<"data.v1.Sealed"> & {
  * Use `create(SealedSchema)` to create a new message.
  */
 export const SealedSchema: GenMessage<Sealed> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 26);
+  messageDesc(file_data_v1_data, 28);
 
 /**
  * ReadResponse is one message of a read.
@@ -1217,7 +1285,7 @@ export type ReadResponse = Message<"data.v1.ReadResponse"> & {
  * Use `create(ReadResponseSchema)` to create a new message.
  */
 export const ReadResponseSchema: GenMessage<ReadResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 27);
+  messageDesc(file_data_v1_data, 29);
 
 /**
  * ExchangeRequest is one message from the client of an Exchange.
@@ -1254,7 +1322,7 @@ export type ExchangeRequest = Message<"data.v1.ExchangeRequest"> & {
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 28);
+  messageDesc(file_data_v1_data, 30);
 
 /**
  * Open is the first message of the call.
@@ -1306,7 +1374,7 @@ export type ExchangeRequest_Open = Message<"data.v1.ExchangeRequest.Open"> & {
  * Use `create(ExchangeRequest_OpenSchema)` to create a new message.
  */
 export const ExchangeRequest_OpenSchema: GenMessage<ExchangeRequest_Open> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 28, 0);
+  messageDesc(file_data_v1_data, 30, 0);
 
 /**
  * Read says what to read, as in ReadRequest, of the stream that is open.
@@ -1366,7 +1434,7 @@ export type ExchangeRequest_Read = Message<"data.v1.ExchangeRequest.Read"> & {
  * Use `create(ExchangeRequest_ReadSchema)` to create a new message.
  */
 export const ExchangeRequest_ReadSchema: GenMessage<ExchangeRequest_Read> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 28, 1);
+  messageDesc(file_data_v1_data, 30, 1);
 
 /**
  * ExchangeResponse is one message from the server of an Exchange.
@@ -1435,7 +1503,7 @@ export type ExchangeResponse = Message<"data.v1.ExchangeResponse"> & {
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 29);
+  messageDesc(file_data_v1_data, 31);
 
 /**
  * Opened answers `open`.
@@ -1463,7 +1531,7 @@ export type ExchangeResponse_Opened = Message<"data.v1.ExchangeResponse.Opened">
  * Use `create(ExchangeResponse_OpenedSchema)` to create a new message.
  */
 export const ExchangeResponse_OpenedSchema: GenMessage<ExchangeResponse_Opened> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 29, 0);
+  messageDesc(file_data_v1_data, 31, 0);
 
 /**
  * Ack answers one append, once it is durable.
@@ -1506,7 +1574,7 @@ export type ExchangeResponse_Ack = Message<"data.v1.ExchangeResponse.Ack"> & {
  * Use `create(ExchangeResponse_AckSchema)` to create a new message.
  */
 export const ExchangeResponse_AckSchema: GenMessage<ExchangeResponse_Ack> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 29, 1);
+  messageDesc(file_data_v1_data, 31, 1);
 
 /**
  * Durability says what an acknowledgement stands for.
@@ -1627,6 +1695,20 @@ export const DataService: GenService<{
     methodKind: "unary";
     input: typeof SealStreamRequestSchema;
     output: typeof SealStreamResponseSchema;
+  },
+  /**
+   * ClaimProducer makes the caller the one who appends under a producer id: it
+   * hands out an epoch that is higher than every one before, and so fences
+   * those who appended under the id until now. The batches of the new epoch
+   * start at producer_seq 0. A program that starts again under the same id
+   * claims it first; one whose answer was lost claims it again.
+   *
+   * @generated from rpc data.v1.DataService.ClaimProducer
+   */
+  claimProducer: {
+    methodKind: "unary";
+    input: typeof ClaimProducerRequestSchema;
+    output: typeof ClaimProducerResponseSchema;
   },
   /**
    * Append stores one batch of records, whole or not at all. It answers once

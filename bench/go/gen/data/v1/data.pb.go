@@ -108,6 +108,10 @@ const (
 	DataError_REASON_BATCH_TOO_LARGE DataError_Reason = 10
 	// The store has no room left (RESOURCE_EXHAUSTED).
 	DataError_REASON_STORE_FULL DataError_Reason = 11
+	// Another batch was stored under this producer id, epoch and producer_seq:
+	// two programs use the same id, or one has started again without
+	// ClaimProducer (FAILED_PRECONDITION).
+	DataError_REASON_PRODUCER_CONFLICT DataError_Reason = 12
 )
 
 // Enum value maps for DataError_Reason.
@@ -125,6 +129,7 @@ var (
 		9:  "REASON_CHECKSUM_MISMATCH",
 		10: "REASON_BATCH_TOO_LARGE",
 		11: "REASON_STORE_FULL",
+		12: "REASON_PRODUCER_CONFLICT",
 	}
 	DataError_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":             0,
@@ -139,6 +144,7 @@ var (
 		"REASON_CHECKSUM_MISMATCH":       9,
 		"REASON_BATCH_TOO_LARGE":         10,
 		"REASON_STORE_FULL":              11,
+		"REASON_PRODUCER_CONFLICT":       12,
 	}
 )
 
@@ -483,13 +489,15 @@ func (x *Retention) GetMaxRecords() uint64 {
 }
 
 // Producer identifies who appends, so that a batch that is sent again is
-// recognised and stored once.
+// recognised and stored once. ClaimProducer hands out the epoch. A program that
+// sends the same batches again on purpose, such as one that reads them from a
+// log with numbers of its own, chooses the epoch itself, and keeps it.
 type Producer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A name that is unique in the stream, 1 to 128 bytes.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Starts at 0. A higher epoch shuts out the lower ones of the same id, and
-	// its batches start again at producer_seq 0.
+	// A higher epoch fences the lower ones of the same id, and its batches start
+	// again at producer_seq 0. ClaimProducer hands out epochs from 1.
 	Epoch         uint64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1248,6 +1256,117 @@ func (x *SealStreamResponse) GetStream() *Stream {
 	return nil
 }
 
+// ClaimProducerRequest asks for the next epoch of a producer.
+type ClaimProducerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the stream.
+	Stream string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	// The id of the producer, unique in the stream, 1 to 128 bytes.
+	ProducerId string `protobuf:"bytes,2,opt,name=producer_id,json=producerId,proto3" json:"producer_id,omitempty"`
+	// Whether to create the stream if it does not exist. If not, a missing
+	// stream is NOT_FOUND.
+	CreateIfMissing bool `protobuf:"varint,3,opt,name=create_if_missing,json=createIfMissing,proto3" json:"create_if_missing,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ClaimProducerRequest) Reset() {
+	*x = ClaimProducerRequest{}
+	mi := &file_data_v1_data_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimProducerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimProducerRequest) ProtoMessage() {}
+
+func (x *ClaimProducerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_data_v1_data_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimProducerRequest.ProtoReflect.Descriptor instead.
+func (*ClaimProducerRequest) Descriptor() ([]byte, []int) {
+	return file_data_v1_data_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ClaimProducerRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *ClaimProducerRequest) GetProducerId() string {
+	if x != nil {
+		return x.ProducerId
+	}
+	return ""
+}
+
+func (x *ClaimProducerRequest) GetCreateIfMissing() bool {
+	if x != nil {
+		return x.CreateIfMissing
+	}
+	return false
+}
+
+// ClaimProducerResponse holds what the producer appends under.
+type ClaimProducerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch, for `Producer.epoch`. Its first batch has producer_seq 0.
+	Epoch         uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimProducerResponse) Reset() {
+	*x = ClaimProducerResponse{}
+	mi := &file_data_v1_data_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimProducerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimProducerResponse) ProtoMessage() {}
+
+func (x *ClaimProducerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_data_v1_data_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimProducerResponse.ProtoReflect.Descriptor instead.
+func (*ClaimProducerResponse) Descriptor() ([]byte, []int) {
+	return file_data_v1_data_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ClaimProducerResponse) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // AppendRequest is one batch.
 type AppendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1273,7 +1392,7 @@ type AppendRequest struct {
 
 func (x *AppendRequest) Reset() {
 	*x = AppendRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[18]
+	mi := &file_data_v1_data_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1404,7 @@ func (x *AppendRequest) String() string {
 func (*AppendRequest) ProtoMessage() {}
 
 func (x *AppendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[18]
+	mi := &file_data_v1_data_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1417,7 @@ func (x *AppendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRequest.ProtoReflect.Descriptor instead.
 func (*AppendRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{18}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AppendRequest) GetStream() string {
@@ -1360,7 +1479,7 @@ type AppendResponse struct {
 
 func (x *AppendResponse) Reset() {
 	*x = AppendResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[19]
+	mi := &file_data_v1_data_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1491,7 @@ func (x *AppendResponse) String() string {
 func (*AppendResponse) ProtoMessage() {}
 
 func (x *AppendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[19]
+	mi := &file_data_v1_data_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1504,7 @@ func (x *AppendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendResponse.ProtoReflect.Descriptor instead.
 func (*AppendResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{19}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AppendResponse) GetFirstSeq() uint64 {
@@ -1443,7 +1562,7 @@ type AppendBatch struct {
 
 func (x *AppendBatch) Reset() {
 	*x = AppendBatch{}
-	mi := &file_data_v1_data_proto_msgTypes[20]
+	mi := &file_data_v1_data_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1574,7 @@ func (x *AppendBatch) String() string {
 func (*AppendBatch) ProtoMessage() {}
 
 func (x *AppendBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[20]
+	mi := &file_data_v1_data_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1587,7 @@ func (x *AppendBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendBatch.ProtoReflect.Descriptor instead.
 func (*AppendBatch) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{20}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AppendBatch) GetRecords() []*Record {
@@ -1515,7 +1634,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[21]
+	mi := &file_data_v1_data_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1646,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[21]
+	mi := &file_data_v1_data_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1659,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{21}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UploadRequest) GetMessage() isUploadRequest_Message {
@@ -1613,7 +1732,7 @@ type UploadResponse struct {
 
 func (x *UploadResponse) Reset() {
 	*x = UploadResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[22]
+	mi := &file_data_v1_data_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1744,7 @@ func (x *UploadResponse) String() string {
 func (*UploadResponse) ProtoMessage() {}
 
 func (x *UploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[22]
+	mi := &file_data_v1_data_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1757,7 @@ func (x *UploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadResponse.ProtoReflect.Descriptor instead.
 func (*UploadResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{22}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UploadResponse) GetFirstSeq() uint64 {
@@ -1726,7 +1845,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[23]
+	mi := &file_data_v1_data_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1857,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[23]
+	mi := &file_data_v1_data_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1870,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{23}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReadRequest) GetStream() string {
@@ -1860,7 +1979,7 @@ type CaughtUp struct {
 
 func (x *CaughtUp) Reset() {
 	*x = CaughtUp{}
-	mi := &file_data_v1_data_proto_msgTypes[24]
+	mi := &file_data_v1_data_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +1991,7 @@ func (x *CaughtUp) String() string {
 func (*CaughtUp) ProtoMessage() {}
 
 func (x *CaughtUp) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[24]
+	mi := &file_data_v1_data_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,7 +2004,7 @@ func (x *CaughtUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaughtUp.ProtoReflect.Descriptor instead.
 func (*CaughtUp) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{24}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CaughtUp) GetTail() uint64 {
@@ -1906,7 +2025,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_data_v1_data_proto_msgTypes[25]
+	mi := &file_data_v1_data_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2037,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[25]
+	mi := &file_data_v1_data_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2050,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{25}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Heartbeat) GetTail() uint64 {
@@ -1957,7 +2076,7 @@ type Sealed struct {
 
 func (x *Sealed) Reset() {
 	*x = Sealed{}
-	mi := &file_data_v1_data_proto_msgTypes[26]
+	mi := &file_data_v1_data_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2088,7 @@ func (x *Sealed) String() string {
 func (*Sealed) ProtoMessage() {}
 
 func (x *Sealed) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[26]
+	mi := &file_data_v1_data_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2101,7 @@ func (x *Sealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sealed.ProtoReflect.Descriptor instead.
 func (*Sealed) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{26}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Sealed) GetTail() uint64 {
@@ -2024,7 +2143,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[27]
+	mi := &file_data_v1_data_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2155,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[27]
+	mi := &file_data_v1_data_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2168,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{27}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReadResponse) GetMessage() isReadResponse_Message {
@@ -2143,7 +2262,7 @@ type ExchangeRequest struct {
 
 func (x *ExchangeRequest) Reset() {
 	*x = ExchangeRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[28]
+	mi := &file_data_v1_data_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2155,7 +2274,7 @@ func (x *ExchangeRequest) String() string {
 func (*ExchangeRequest) ProtoMessage() {}
 
 func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[28]
+	mi := &file_data_v1_data_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2168,7 +2287,7 @@ func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{28}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExchangeRequest) GetMessage() isExchangeRequest_Message {
@@ -2234,7 +2353,7 @@ type ExchangeResponse struct {
 
 func (x *ExchangeResponse) Reset() {
 	*x = ExchangeResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[29]
+	mi := &file_data_v1_data_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2365,7 @@ func (x *ExchangeResponse) String() string {
 func (*ExchangeResponse) ProtoMessage() {}
 
 func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[29]
+	mi := &file_data_v1_data_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2378,7 @@ func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{29}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExchangeResponse) GetMessage() isExchangeResponse_Message {
@@ -2388,7 +2507,7 @@ type UploadRequest_Open struct {
 
 func (x *UploadRequest_Open) Reset() {
 	*x = UploadRequest_Open{}
-	mi := &file_data_v1_data_proto_msgTypes[31]
+	mi := &file_data_v1_data_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2519,7 @@ func (x *UploadRequest_Open) String() string {
 func (*UploadRequest_Open) ProtoMessage() {}
 
 func (x *UploadRequest_Open) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[31]
+	mi := &file_data_v1_data_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2532,7 @@ func (x *UploadRequest_Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest_Open.ProtoReflect.Descriptor instead.
 func (*UploadRequest_Open) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{21, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{23, 0}
 }
 
 func (x *UploadRequest_Open) GetStream() string {
@@ -2466,7 +2585,7 @@ type ExchangeRequest_Open struct {
 
 func (x *ExchangeRequest_Open) Reset() {
 	*x = ExchangeRequest_Open{}
-	mi := &file_data_v1_data_proto_msgTypes[32]
+	mi := &file_data_v1_data_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2478,7 +2597,7 @@ func (x *ExchangeRequest_Open) String() string {
 func (*ExchangeRequest_Open) ProtoMessage() {}
 
 func (x *ExchangeRequest_Open) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[32]
+	mi := &file_data_v1_data_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2491,7 +2610,7 @@ func (x *ExchangeRequest_Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest_Open.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest_Open) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{28, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{30, 0}
 }
 
 func (x *ExchangeRequest_Open) GetStream() string {
@@ -2551,7 +2670,7 @@ type ExchangeRequest_Read struct {
 
 func (x *ExchangeRequest_Read) Reset() {
 	*x = ExchangeRequest_Read{}
-	mi := &file_data_v1_data_proto_msgTypes[33]
+	mi := &file_data_v1_data_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2682,7 @@ func (x *ExchangeRequest_Read) String() string {
 func (*ExchangeRequest_Read) ProtoMessage() {}
 
 func (x *ExchangeRequest_Read) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[33]
+	mi := &file_data_v1_data_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2695,7 @@ func (x *ExchangeRequest_Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest_Read.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest_Read) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{28, 1}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{30, 1}
 }
 
 func (x *ExchangeRequest_Read) GetFrom() isExchangeRequest_Read_From {
@@ -2665,7 +2784,7 @@ type ExchangeResponse_Opened struct {
 
 func (x *ExchangeResponse_Opened) Reset() {
 	*x = ExchangeResponse_Opened{}
-	mi := &file_data_v1_data_proto_msgTypes[34]
+	mi := &file_data_v1_data_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2796,7 @@ func (x *ExchangeResponse_Opened) String() string {
 func (*ExchangeResponse_Opened) ProtoMessage() {}
 
 func (x *ExchangeResponse_Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[34]
+	mi := &file_data_v1_data_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2809,7 @@ func (x *ExchangeResponse_Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse_Opened.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse_Opened) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{29, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{31, 0}
 }
 
 func (x *ExchangeResponse_Opened) GetTail() uint64 {
@@ -2725,7 +2844,7 @@ type ExchangeResponse_Ack struct {
 
 func (x *ExchangeResponse_Ack) Reset() {
 	*x = ExchangeResponse_Ack{}
-	mi := &file_data_v1_data_proto_msgTypes[35]
+	mi := &file_data_v1_data_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2856,7 @@ func (x *ExchangeResponse_Ack) String() string {
 func (*ExchangeResponse_Ack) ProtoMessage() {}
 
 func (x *ExchangeResponse_Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[35]
+	mi := &file_data_v1_data_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2869,7 @@ func (x *ExchangeResponse_Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse_Ack.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse_Ack) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{29, 1}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{31, 1}
 }
 
 func (x *ExchangeResponse_Ack) GetFirstSeq() uint64 {
@@ -2818,7 +2937,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\bProducer\x12\x1a\n" +
 	"\x02id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x01R\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x91\x05\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xaf\x05\n" +
 	"\tDataError\x121\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x19.data.v1.DataError.ReasonR\x06reason\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x17\n" +
@@ -2826,7 +2945,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x04tail\x18\x04 \x01(\x04H\x01R\x04tail\x88\x01\x01\x12*\n" +
 	"\x0eproducer_epoch\x18\x05 \x01(\x04H\x02R\rproducerEpoch\x88\x01\x01\x12/\n" +
 	"\x11next_producer_seq\x18\x06 \x01(\x04H\x03R\x0fnextProducerSeq\x88\x01\x01\x12\x16\n" +
-	"\x06sha256\x18\a \x01(\fR\x06sha256\"\xd6\x02\n" +
+	"\x06sha256\x18\a \x01(\fR\x06sha256\"\xf4\x02\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17REASON_STREAM_NOT_FOUND\x10\x01\x12\x18\n" +
@@ -2840,7 +2959,8 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x18REASON_CHECKSUM_MISMATCH\x10\t\x12\x1a\n" +
 	"\x16REASON_BATCH_TOO_LARGE\x10\n" +
 	"\x12\x15\n" +
-	"\x11REASON_STORE_FULL\x10\vB\a\n" +
+	"\x11REASON_STORE_FULL\x10\v\x12\x1c\n" +
+	"\x18REASON_PRODUCER_CONFLICT\x10\fB\a\n" +
 	"\x05_headB\a\n" +
 	"\x05_tailB\x11\n" +
 	"\x0f_producer_epochB\x14\n" +
@@ -2879,7 +2999,15 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\rsha256.length\x12\x19must be empty or 32 bytes\x1a%this.size() == 0 || this.size() == 32R\x06sha256B\x0f\n" +
 	"\r_expected_seq\"=\n" +
 	"\x12SealStreamResponse\x12'\n" +
-	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xcb\x03\n" +
+	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xad\x01\n" +
+	"\x14ClaimProducerRequest\x12<\n" +
+	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12+\n" +
+	"\vproducer_id\x18\x02 \x01(\tB\n" +
+	"\xbaH\ar\x05 \x01(\x80\x01R\n" +
+	"producerId\x12*\n" +
+	"\x11create_if_missing\x18\x03 \x01(\bR\x0fcreateIfMissing\"-\n" +
+	"\x15ClaimProducerResponse\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xcb\x03\n" +
 	"\rAppendRequest\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x123\n" +
 	"\arecords\x18\x02 \x03(\v2\x0f.data.v1.RecordB\b\xbaH\x05\x92\x01\x02\b\x01R\arecords\x12*\n" +
@@ -2995,7 +3123,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DURABILITY_MEMORY\x10\x01\x12\x13\n" +
-	"\x0fDURABILITY_DISK\x10\x022\xc1\x05\n" +
+	"\x0fDURABILITY_DISK\x10\x022\x91\x06\n" +
 	"\vDataService\x12K\n" +
 	"\fCreateStream\x12\x1c.data.v1.CreateStreamRequest\x1a\x1d.data.v1.CreateStreamResponse\x12G\n" +
 	"\tGetStream\x12\x19.data.v1.GetStreamRequest\x1a\x1a.data.v1.GetStreamResponse\"\x03\x90\x02\x01\x12M\n" +
@@ -3004,7 +3132,8 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\n" +
 	"TrimStream\x12\x1a.data.v1.TrimStreamRequest\x1a\x1b.data.v1.TrimStreamResponse\x12E\n" +
 	"\n" +
-	"SealStream\x12\x1a.data.v1.SealStreamRequest\x1a\x1b.data.v1.SealStreamResponse\x129\n" +
+	"SealStream\x12\x1a.data.v1.SealStreamRequest\x1a\x1b.data.v1.SealStreamResponse\x12N\n" +
+	"\rClaimProducer\x12\x1d.data.v1.ClaimProducerRequest\x1a\x1e.data.v1.ClaimProducerResponse\x129\n" +
 	"\x06Append\x12\x16.data.v1.AppendRequest\x1a\x17.data.v1.AppendResponse\x12;\n" +
 	"\x06Upload\x12\x16.data.v1.UploadRequest\x1a\x17.data.v1.UploadResponse(\x01\x125\n" +
 	"\x04Read\x12\x14.data.v1.ReadRequest\x1a\x15.data.v1.ReadResponse0\x01\x12C\n" +
@@ -3024,7 +3153,7 @@ func file_data_v1_data_proto_rawDescGZIP() []byte {
 }
 
 var file_data_v1_data_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_data_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_data_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_data_v1_data_proto_goTypes = []any{
 	(Durability)(0),                 // 0: data.v1.Durability
 	(DataError_Reason)(0),           // 1: data.v1.DataError.Reason
@@ -3046,35 +3175,37 @@ var file_data_v1_data_proto_goTypes = []any{
 	(*TrimStreamResponse)(nil),      // 17: data.v1.TrimStreamResponse
 	(*SealStreamRequest)(nil),       // 18: data.v1.SealStreamRequest
 	(*SealStreamResponse)(nil),      // 19: data.v1.SealStreamResponse
-	(*AppendRequest)(nil),           // 20: data.v1.AppendRequest
-	(*AppendResponse)(nil),          // 21: data.v1.AppendResponse
-	(*AppendBatch)(nil),             // 22: data.v1.AppendBatch
-	(*UploadRequest)(nil),           // 23: data.v1.UploadRequest
-	(*UploadResponse)(nil),          // 24: data.v1.UploadResponse
-	(*ReadRequest)(nil),             // 25: data.v1.ReadRequest
-	(*CaughtUp)(nil),                // 26: data.v1.CaughtUp
-	(*Heartbeat)(nil),               // 27: data.v1.Heartbeat
-	(*Sealed)(nil),                  // 28: data.v1.Sealed
-	(*ReadResponse)(nil),            // 29: data.v1.ReadResponse
-	(*ExchangeRequest)(nil),         // 30: data.v1.ExchangeRequest
-	(*ExchangeResponse)(nil),        // 31: data.v1.ExchangeResponse
-	nil,                             // 32: data.v1.Record.HeadersEntry
-	(*UploadRequest_Open)(nil),      // 33: data.v1.UploadRequest.Open
-	(*ExchangeRequest_Open)(nil),    // 34: data.v1.ExchangeRequest.Open
-	(*ExchangeRequest_Read)(nil),    // 35: data.v1.ExchangeRequest.Read
-	(*ExchangeResponse_Opened)(nil), // 36: data.v1.ExchangeResponse.Opened
-	(*ExchangeResponse_Ack)(nil),    // 37: data.v1.ExchangeResponse.Ack
-	(*timestamppb.Timestamp)(nil),   // 38: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 39: google.protobuf.Duration
+	(*ClaimProducerRequest)(nil),    // 20: data.v1.ClaimProducerRequest
+	(*ClaimProducerResponse)(nil),   // 21: data.v1.ClaimProducerResponse
+	(*AppendRequest)(nil),           // 22: data.v1.AppendRequest
+	(*AppendResponse)(nil),          // 23: data.v1.AppendResponse
+	(*AppendBatch)(nil),             // 24: data.v1.AppendBatch
+	(*UploadRequest)(nil),           // 25: data.v1.UploadRequest
+	(*UploadResponse)(nil),          // 26: data.v1.UploadResponse
+	(*ReadRequest)(nil),             // 27: data.v1.ReadRequest
+	(*CaughtUp)(nil),                // 28: data.v1.CaughtUp
+	(*Heartbeat)(nil),               // 29: data.v1.Heartbeat
+	(*Sealed)(nil),                  // 30: data.v1.Sealed
+	(*ReadResponse)(nil),            // 31: data.v1.ReadResponse
+	(*ExchangeRequest)(nil),         // 32: data.v1.ExchangeRequest
+	(*ExchangeResponse)(nil),        // 33: data.v1.ExchangeResponse
+	nil,                             // 34: data.v1.Record.HeadersEntry
+	(*UploadRequest_Open)(nil),      // 35: data.v1.UploadRequest.Open
+	(*ExchangeRequest_Open)(nil),    // 36: data.v1.ExchangeRequest.Open
+	(*ExchangeRequest_Read)(nil),    // 37: data.v1.ExchangeRequest.Read
+	(*ExchangeResponse_Opened)(nil), // 38: data.v1.ExchangeResponse.Opened
+	(*ExchangeResponse_Ack)(nil),    // 39: data.v1.ExchangeResponse.Ack
+	(*timestamppb.Timestamp)(nil),   // 40: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 41: google.protobuf.Duration
 }
 var file_data_v1_data_proto_depIdxs = []int32{
-	32, // 0: data.v1.Record.headers:type_name -> data.v1.Record.HeadersEntry
-	38, // 1: data.v1.RecordBatch.time:type_name -> google.protobuf.Timestamp
+	34, // 0: data.v1.Record.headers:type_name -> data.v1.Record.HeadersEntry
+	40, // 1: data.v1.RecordBatch.time:type_name -> google.protobuf.Timestamp
 	2,  // 2: data.v1.RecordBatch.records:type_name -> data.v1.Record
-	38, // 3: data.v1.Stream.create_time:type_name -> google.protobuf.Timestamp
-	38, // 4: data.v1.Stream.append_time:type_name -> google.protobuf.Timestamp
+	40, // 3: data.v1.Stream.create_time:type_name -> google.protobuf.Timestamp
+	40, // 4: data.v1.Stream.append_time:type_name -> google.protobuf.Timestamp
 	5,  // 5: data.v1.Stream.retention:type_name -> data.v1.Retention
-	39, // 6: data.v1.Retention.max_age:type_name -> google.protobuf.Duration
+	41, // 6: data.v1.Retention.max_age:type_name -> google.protobuf.Duration
 	1,  // 7: data.v1.DataError.reason:type_name -> data.v1.DataError.Reason
 	5,  // 8: data.v1.CreateStreamRequest.retention:type_name -> data.v1.Retention
 	4,  // 9: data.v1.CreateStreamResponse.stream:type_name -> data.v1.Stream
@@ -3086,28 +3217,28 @@ var file_data_v1_data_proto_depIdxs = []int32{
 	6,  // 15: data.v1.AppendRequest.producer:type_name -> data.v1.Producer
 	0,  // 16: data.v1.AppendResponse.durability:type_name -> data.v1.Durability
 	2,  // 17: data.v1.AppendBatch.records:type_name -> data.v1.Record
-	33, // 18: data.v1.UploadRequest.open:type_name -> data.v1.UploadRequest.Open
-	22, // 19: data.v1.UploadRequest.append:type_name -> data.v1.AppendBatch
+	35, // 18: data.v1.UploadRequest.open:type_name -> data.v1.UploadRequest.Open
+	24, // 19: data.v1.UploadRequest.append:type_name -> data.v1.AppendBatch
 	0,  // 20: data.v1.UploadResponse.durability:type_name -> data.v1.Durability
-	38, // 21: data.v1.ReadRequest.time:type_name -> google.protobuf.Timestamp
-	39, // 22: data.v1.ReadRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	40, // 21: data.v1.ReadRequest.time:type_name -> google.protobuf.Timestamp
+	41, // 22: data.v1.ReadRequest.heartbeat_interval:type_name -> google.protobuf.Duration
 	3,  // 23: data.v1.ReadResponse.batch:type_name -> data.v1.RecordBatch
-	26, // 24: data.v1.ReadResponse.caught_up:type_name -> data.v1.CaughtUp
-	27, // 25: data.v1.ReadResponse.heartbeat:type_name -> data.v1.Heartbeat
-	28, // 26: data.v1.ReadResponse.sealed:type_name -> data.v1.Sealed
-	34, // 27: data.v1.ExchangeRequest.open:type_name -> data.v1.ExchangeRequest.Open
-	22, // 28: data.v1.ExchangeRequest.append:type_name -> data.v1.AppendBatch
-	36, // 29: data.v1.ExchangeResponse.opened:type_name -> data.v1.ExchangeResponse.Opened
-	37, // 30: data.v1.ExchangeResponse.ack:type_name -> data.v1.ExchangeResponse.Ack
+	28, // 24: data.v1.ReadResponse.caught_up:type_name -> data.v1.CaughtUp
+	29, // 25: data.v1.ReadResponse.heartbeat:type_name -> data.v1.Heartbeat
+	30, // 26: data.v1.ReadResponse.sealed:type_name -> data.v1.Sealed
+	36, // 27: data.v1.ExchangeRequest.open:type_name -> data.v1.ExchangeRequest.Open
+	24, // 28: data.v1.ExchangeRequest.append:type_name -> data.v1.AppendBatch
+	38, // 29: data.v1.ExchangeResponse.opened:type_name -> data.v1.ExchangeResponse.Opened
+	39, // 30: data.v1.ExchangeResponse.ack:type_name -> data.v1.ExchangeResponse.Ack
 	3,  // 31: data.v1.ExchangeResponse.batch:type_name -> data.v1.RecordBatch
-	26, // 32: data.v1.ExchangeResponse.caught_up:type_name -> data.v1.CaughtUp
-	27, // 33: data.v1.ExchangeResponse.heartbeat:type_name -> data.v1.Heartbeat
-	28, // 34: data.v1.ExchangeResponse.sealed:type_name -> data.v1.Sealed
+	28, // 32: data.v1.ExchangeResponse.caught_up:type_name -> data.v1.CaughtUp
+	29, // 33: data.v1.ExchangeResponse.heartbeat:type_name -> data.v1.Heartbeat
+	30, // 34: data.v1.ExchangeResponse.sealed:type_name -> data.v1.Sealed
 	6,  // 35: data.v1.UploadRequest.Open.producer:type_name -> data.v1.Producer
 	6,  // 36: data.v1.ExchangeRequest.Open.producer:type_name -> data.v1.Producer
-	35, // 37: data.v1.ExchangeRequest.Open.read:type_name -> data.v1.ExchangeRequest.Read
-	38, // 38: data.v1.ExchangeRequest.Read.time:type_name -> google.protobuf.Timestamp
-	39, // 39: data.v1.ExchangeRequest.Read.heartbeat_interval:type_name -> google.protobuf.Duration
+	37, // 37: data.v1.ExchangeRequest.Open.read:type_name -> data.v1.ExchangeRequest.Read
+	40, // 38: data.v1.ExchangeRequest.Read.time:type_name -> google.protobuf.Timestamp
+	41, // 39: data.v1.ExchangeRequest.Read.heartbeat_interval:type_name -> google.protobuf.Duration
 	0,  // 40: data.v1.ExchangeResponse.Ack.durability:type_name -> data.v1.Durability
 	8,  // 41: data.v1.DataService.CreateStream:input_type -> data.v1.CreateStreamRequest
 	10, // 42: data.v1.DataService.GetStream:input_type -> data.v1.GetStreamRequest
@@ -3115,22 +3246,24 @@ var file_data_v1_data_proto_depIdxs = []int32{
 	14, // 44: data.v1.DataService.DeleteStream:input_type -> data.v1.DeleteStreamRequest
 	16, // 45: data.v1.DataService.TrimStream:input_type -> data.v1.TrimStreamRequest
 	18, // 46: data.v1.DataService.SealStream:input_type -> data.v1.SealStreamRequest
-	20, // 47: data.v1.DataService.Append:input_type -> data.v1.AppendRequest
-	23, // 48: data.v1.DataService.Upload:input_type -> data.v1.UploadRequest
-	25, // 49: data.v1.DataService.Read:input_type -> data.v1.ReadRequest
-	30, // 50: data.v1.DataService.Exchange:input_type -> data.v1.ExchangeRequest
-	9,  // 51: data.v1.DataService.CreateStream:output_type -> data.v1.CreateStreamResponse
-	11, // 52: data.v1.DataService.GetStream:output_type -> data.v1.GetStreamResponse
-	13, // 53: data.v1.DataService.ListStreams:output_type -> data.v1.ListStreamsResponse
-	15, // 54: data.v1.DataService.DeleteStream:output_type -> data.v1.DeleteStreamResponse
-	17, // 55: data.v1.DataService.TrimStream:output_type -> data.v1.TrimStreamResponse
-	19, // 56: data.v1.DataService.SealStream:output_type -> data.v1.SealStreamResponse
-	21, // 57: data.v1.DataService.Append:output_type -> data.v1.AppendResponse
-	24, // 58: data.v1.DataService.Upload:output_type -> data.v1.UploadResponse
-	29, // 59: data.v1.DataService.Read:output_type -> data.v1.ReadResponse
-	31, // 60: data.v1.DataService.Exchange:output_type -> data.v1.ExchangeResponse
-	51, // [51:61] is the sub-list for method output_type
-	41, // [41:51] is the sub-list for method input_type
+	20, // 47: data.v1.DataService.ClaimProducer:input_type -> data.v1.ClaimProducerRequest
+	22, // 48: data.v1.DataService.Append:input_type -> data.v1.AppendRequest
+	25, // 49: data.v1.DataService.Upload:input_type -> data.v1.UploadRequest
+	27, // 50: data.v1.DataService.Read:input_type -> data.v1.ReadRequest
+	32, // 51: data.v1.DataService.Exchange:input_type -> data.v1.ExchangeRequest
+	9,  // 52: data.v1.DataService.CreateStream:output_type -> data.v1.CreateStreamResponse
+	11, // 53: data.v1.DataService.GetStream:output_type -> data.v1.GetStreamResponse
+	13, // 54: data.v1.DataService.ListStreams:output_type -> data.v1.ListStreamsResponse
+	15, // 55: data.v1.DataService.DeleteStream:output_type -> data.v1.DeleteStreamResponse
+	17, // 56: data.v1.DataService.TrimStream:output_type -> data.v1.TrimStreamResponse
+	19, // 57: data.v1.DataService.SealStream:output_type -> data.v1.SealStreamResponse
+	21, // 58: data.v1.DataService.ClaimProducer:output_type -> data.v1.ClaimProducerResponse
+	23, // 59: data.v1.DataService.Append:output_type -> data.v1.AppendResponse
+	26, // 60: data.v1.DataService.Upload:output_type -> data.v1.UploadResponse
+	31, // 61: data.v1.DataService.Read:output_type -> data.v1.ReadResponse
+	33, // 62: data.v1.DataService.Exchange:output_type -> data.v1.ExchangeResponse
+	52, // [52:63] is the sub-list for method output_type
+	41, // [41:52] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	41, // [41:41] is the sub-list for extension extendee
 	0,  // [0:41] is the sub-list for field type_name
@@ -3143,28 +3276,28 @@ func file_data_v1_data_proto_init() {
 	}
 	file_data_v1_data_proto_msgTypes[5].OneofWrappers = []any{}
 	file_data_v1_data_proto_msgTypes[16].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[18].OneofWrappers = []any{}
 	file_data_v1_data_proto_msgTypes[20].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[21].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[22].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[23].OneofWrappers = []any{
 		(*UploadRequest_Open_)(nil),
 		(*UploadRequest_Append)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[23].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[25].OneofWrappers = []any{
 		(*ReadRequest_Seq)(nil),
 		(*ReadRequest_Time)(nil),
 		(*ReadRequest_TailOffset)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[27].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[29].OneofWrappers = []any{
 		(*ReadResponse_Batch)(nil),
 		(*ReadResponse_CaughtUp)(nil),
 		(*ReadResponse_Heartbeat)(nil),
 		(*ReadResponse_Sealed)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[28].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[30].OneofWrappers = []any{
 		(*ExchangeRequest_Open_)(nil),
 		(*ExchangeRequest_Append)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[29].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[31].OneofWrappers = []any{
 		(*ExchangeResponse_Opened_)(nil),
 		(*ExchangeResponse_Ack_)(nil),
 		(*ExchangeResponse_Batch)(nil),
@@ -3172,21 +3305,21 @@ func file_data_v1_data_proto_init() {
 		(*ExchangeResponse_Heartbeat)(nil),
 		(*ExchangeResponse_Sealed)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[31].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[32].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[33].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[33].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[34].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[35].OneofWrappers = []any{
 		(*ExchangeRequest_Read_Seq)(nil),
 		(*ExchangeRequest_Read_Time)(nil),
 		(*ExchangeRequest_Read_TailOffset)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[34].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[36].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_data_v1_data_proto_rawDesc), len(file_data_v1_data_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,16 +19,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DataService_CreateStream_FullMethodName = "/data.v1.DataService/CreateStream"
-	DataService_GetStream_FullMethodName    = "/data.v1.DataService/GetStream"
-	DataService_ListStreams_FullMethodName  = "/data.v1.DataService/ListStreams"
-	DataService_DeleteStream_FullMethodName = "/data.v1.DataService/DeleteStream"
-	DataService_TrimStream_FullMethodName   = "/data.v1.DataService/TrimStream"
-	DataService_SealStream_FullMethodName   = "/data.v1.DataService/SealStream"
-	DataService_Append_FullMethodName       = "/data.v1.DataService/Append"
-	DataService_Upload_FullMethodName       = "/data.v1.DataService/Upload"
-	DataService_Read_FullMethodName         = "/data.v1.DataService/Read"
-	DataService_Exchange_FullMethodName     = "/data.v1.DataService/Exchange"
+	DataService_CreateStream_FullMethodName  = "/data.v1.DataService/CreateStream"
+	DataService_GetStream_FullMethodName     = "/data.v1.DataService/GetStream"
+	DataService_ListStreams_FullMethodName   = "/data.v1.DataService/ListStreams"
+	DataService_DeleteStream_FullMethodName  = "/data.v1.DataService/DeleteStream"
+	DataService_TrimStream_FullMethodName    = "/data.v1.DataService/TrimStream"
+	DataService_SealStream_FullMethodName    = "/data.v1.DataService/SealStream"
+	DataService_ClaimProducer_FullMethodName = "/data.v1.DataService/ClaimProducer"
+	DataService_Append_FullMethodName        = "/data.v1.DataService/Append"
+	DataService_Upload_FullMethodName        = "/data.v1.DataService/Upload"
+	DataService_Read_FullMethodName          = "/data.v1.DataService/Read"
+	DataService_Exchange_FullMethodName      = "/data.v1.DataService/Exchange"
 )
 
 // DataServiceClient is the client API for DataService service.
@@ -62,6 +63,12 @@ type DataServiceClient interface {
 	// SealStream ends a stream: nothing can be appended any more. Sealing a
 	// sealed stream again succeeds, unless the checksums differ.
 	SealStream(ctx context.Context, in *SealStreamRequest, opts ...grpc.CallOption) (*SealStreamResponse, error)
+	// ClaimProducer makes the caller the one who appends under a producer id: it
+	// hands out an epoch that is higher than every one before, and so fences
+	// those who appended under the id until now. The batches of the new epoch
+	// start at producer_seq 0. A program that starts again under the same id
+	// claims it first; one whose answer was lost claims it again.
+	ClaimProducer(ctx context.Context, in *ClaimProducerRequest, opts ...grpc.CallOption) (*ClaimProducerResponse, error)
 	// Append stores one batch of records, whole or not at all. It answers once
 	// the batch is durable. It is how a browser appends.
 	Append(ctx context.Context, in *AppendRequest, opts ...grpc.CallOption) (*AppendResponse, error)
@@ -159,6 +166,16 @@ func (c *dataServiceClient) SealStream(ctx context.Context, in *SealStreamReques
 	return out, nil
 }
 
+func (c *dataServiceClient) ClaimProducer(ctx context.Context, in *ClaimProducerRequest, opts ...grpc.CallOption) (*ClaimProducerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClaimProducerResponse)
+	err := c.cc.Invoke(ctx, DataService_ClaimProducer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *dataServiceClient) Append(ctx context.Context, in *AppendRequest, opts ...grpc.CallOption) (*AppendResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AppendResponse)
@@ -245,6 +262,12 @@ type DataServiceServer interface {
 	// SealStream ends a stream: nothing can be appended any more. Sealing a
 	// sealed stream again succeeds, unless the checksums differ.
 	SealStream(context.Context, *SealStreamRequest) (*SealStreamResponse, error)
+	// ClaimProducer makes the caller the one who appends under a producer id: it
+	// hands out an epoch that is higher than every one before, and so fences
+	// those who appended under the id until now. The batches of the new epoch
+	// start at producer_seq 0. A program that starts again under the same id
+	// claims it first; one whose answer was lost claims it again.
+	ClaimProducer(context.Context, *ClaimProducerRequest) (*ClaimProducerResponse, error)
 	// Append stores one batch of records, whole or not at all. It answers once
 	// the batch is durable. It is how a browser appends.
 	Append(context.Context, *AppendRequest) (*AppendResponse, error)
@@ -299,6 +322,9 @@ func (UnimplementedDataServiceServer) TrimStream(context.Context, *TrimStreamReq
 }
 func (UnimplementedDataServiceServer) SealStream(context.Context, *SealStreamRequest) (*SealStreamResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SealStream not implemented")
+}
+func (UnimplementedDataServiceServer) ClaimProducer(context.Context, *ClaimProducerRequest) (*ClaimProducerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClaimProducer not implemented")
 }
 func (UnimplementedDataServiceServer) Append(context.Context, *AppendRequest) (*AppendResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Append not implemented")
@@ -441,6 +467,24 @@ func _DataService_SealStream_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DataService_ClaimProducer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClaimProducerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataServiceServer).ClaimProducer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataService_ClaimProducer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataServiceServer).ClaimProducer(ctx, req.(*ClaimProducerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DataService_Append_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(AppendRequest)
 	if err := dec(in); err != nil {
@@ -514,6 +558,10 @@ var DataService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SealStream",
 			Handler:    _DataService_SealStream_Handler,
+		},
+		{
+			MethodName: "ClaimProducer",
+			Handler:    _DataService_ClaimProducer_Handler,
 		},
 		{
 			MethodName: "Append",

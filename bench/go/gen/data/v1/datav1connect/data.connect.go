@@ -47,6 +47,9 @@ const (
 	DataServiceTrimStreamProcedure = "/data.v1.DataService/TrimStream"
 	// DataServiceSealStreamProcedure is the fully-qualified name of the DataService's SealStream RPC.
 	DataServiceSealStreamProcedure = "/data.v1.DataService/SealStream"
+	// DataServiceClaimProducerProcedure is the fully-qualified name of the DataService's ClaimProducer
+	// RPC.
+	DataServiceClaimProducerProcedure = "/data.v1.DataService/ClaimProducer"
 	// DataServiceAppendProcedure is the fully-qualified name of the DataService's Append RPC.
 	DataServiceAppendProcedure = "/data.v1.DataService/Append"
 	// DataServiceUploadProcedure is the fully-qualified name of the DataService's Upload RPC.
@@ -76,6 +79,12 @@ type DataServiceClient interface {
 	// SealStream ends a stream: nothing can be appended any more. Sealing a
 	// sealed stream again succeeds, unless the checksums differ.
 	SealStream(context.Context, *connect.Request[v1.SealStreamRequest]) (*connect.Response[v1.SealStreamResponse], error)
+	// ClaimProducer makes the caller the one who appends under a producer id: it
+	// hands out an epoch that is higher than every one before, and so fences
+	// those who appended under the id until now. The batches of the new epoch
+	// start at producer_seq 0. A program that starts again under the same id
+	// claims it first; one whose answer was lost claims it again.
+	ClaimProducer(context.Context, *connect.Request[v1.ClaimProducerRequest]) (*connect.Response[v1.ClaimProducerResponse], error)
 	// Append stores one batch of records, whole or not at all. It answers once
 	// the batch is durable. It is how a browser appends.
 	Append(context.Context, *connect.Request[v1.AppendRequest]) (*connect.Response[v1.AppendResponse], error)
@@ -154,6 +163,12 @@ func NewDataServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(dataServiceMethods.ByName("SealStream")),
 			connect.WithClientOptions(opts...),
 		),
+		claimProducer: connect.NewClient[v1.ClaimProducerRequest, v1.ClaimProducerResponse](
+			httpClient,
+			baseURL+DataServiceClaimProducerProcedure,
+			connect.WithSchema(dataServiceMethods.ByName("ClaimProducer")),
+			connect.WithClientOptions(opts...),
+		),
 		append: connect.NewClient[v1.AppendRequest, v1.AppendResponse](
 			httpClient,
 			baseURL+DataServiceAppendProcedure,
@@ -183,16 +198,17 @@ func NewDataServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // dataServiceClient implements DataServiceClient.
 type dataServiceClient struct {
-	createStream *connect.Client[v1.CreateStreamRequest, v1.CreateStreamResponse]
-	getStream    *connect.Client[v1.GetStreamRequest, v1.GetStreamResponse]
-	listStreams  *connect.Client[v1.ListStreamsRequest, v1.ListStreamsResponse]
-	deleteStream *connect.Client[v1.DeleteStreamRequest, v1.DeleteStreamResponse]
-	trimStream   *connect.Client[v1.TrimStreamRequest, v1.TrimStreamResponse]
-	sealStream   *connect.Client[v1.SealStreamRequest, v1.SealStreamResponse]
-	append       *connect.Client[v1.AppendRequest, v1.AppendResponse]
-	upload       *connect.Client[v1.UploadRequest, v1.UploadResponse]
-	read         *connect.Client[v1.ReadRequest, v1.ReadResponse]
-	exchange     *connect.Client[v1.ExchangeRequest, v1.ExchangeResponse]
+	createStream  *connect.Client[v1.CreateStreamRequest, v1.CreateStreamResponse]
+	getStream     *connect.Client[v1.GetStreamRequest, v1.GetStreamResponse]
+	listStreams   *connect.Client[v1.ListStreamsRequest, v1.ListStreamsResponse]
+	deleteStream  *connect.Client[v1.DeleteStreamRequest, v1.DeleteStreamResponse]
+	trimStream    *connect.Client[v1.TrimStreamRequest, v1.TrimStreamResponse]
+	sealStream    *connect.Client[v1.SealStreamRequest, v1.SealStreamResponse]
+	claimProducer *connect.Client[v1.ClaimProducerRequest, v1.ClaimProducerResponse]
+	append        *connect.Client[v1.AppendRequest, v1.AppendResponse]
+	upload        *connect.Client[v1.UploadRequest, v1.UploadResponse]
+	read          *connect.Client[v1.ReadRequest, v1.ReadResponse]
+	exchange      *connect.Client[v1.ExchangeRequest, v1.ExchangeResponse]
 }
 
 // CreateStream calls data.v1.DataService.CreateStream.
@@ -223,6 +239,11 @@ func (c *dataServiceClient) TrimStream(ctx context.Context, req *connect.Request
 // SealStream calls data.v1.DataService.SealStream.
 func (c *dataServiceClient) SealStream(ctx context.Context, req *connect.Request[v1.SealStreamRequest]) (*connect.Response[v1.SealStreamResponse], error) {
 	return c.sealStream.CallUnary(ctx, req)
+}
+
+// ClaimProducer calls data.v1.DataService.ClaimProducer.
+func (c *dataServiceClient) ClaimProducer(ctx context.Context, req *connect.Request[v1.ClaimProducerRequest]) (*connect.Response[v1.ClaimProducerResponse], error) {
+	return c.claimProducer.CallUnary(ctx, req)
 }
 
 // Append calls data.v1.DataService.Append.
@@ -264,6 +285,12 @@ type DataServiceHandler interface {
 	// SealStream ends a stream: nothing can be appended any more. Sealing a
 	// sealed stream again succeeds, unless the checksums differ.
 	SealStream(context.Context, *connect.Request[v1.SealStreamRequest]) (*connect.Response[v1.SealStreamResponse], error)
+	// ClaimProducer makes the caller the one who appends under a producer id: it
+	// hands out an epoch that is higher than every one before, and so fences
+	// those who appended under the id until now. The batches of the new epoch
+	// start at producer_seq 0. A program that starts again under the same id
+	// claims it first; one whose answer was lost claims it again.
+	ClaimProducer(context.Context, *connect.Request[v1.ClaimProducerRequest]) (*connect.Response[v1.ClaimProducerResponse], error)
 	// Append stores one batch of records, whole or not at all. It answers once
 	// the batch is durable. It is how a browser appends.
 	Append(context.Context, *connect.Request[v1.AppendRequest]) (*connect.Response[v1.AppendResponse], error)
@@ -338,6 +365,12 @@ func NewDataServiceHandler(svc DataServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(dataServiceMethods.ByName("SealStream")),
 		connect.WithHandlerOptions(opts...),
 	)
+	dataServiceClaimProducerHandler := connect.NewUnaryHandler(
+		DataServiceClaimProducerProcedure,
+		svc.ClaimProducer,
+		connect.WithSchema(dataServiceMethods.ByName("ClaimProducer")),
+		connect.WithHandlerOptions(opts...),
+	)
 	dataServiceAppendHandler := connect.NewUnaryHandler(
 		DataServiceAppendProcedure,
 		svc.Append,
@@ -376,6 +409,8 @@ func NewDataServiceHandler(svc DataServiceHandler, opts ...connect.HandlerOption
 			dataServiceTrimStreamHandler.ServeHTTP(w, r)
 		case DataServiceSealStreamProcedure:
 			dataServiceSealStreamHandler.ServeHTTP(w, r)
+		case DataServiceClaimProducerProcedure:
+			dataServiceClaimProducerHandler.ServeHTTP(w, r)
 		case DataServiceAppendProcedure:
 			dataServiceAppendHandler.ServeHTTP(w, r)
 		case DataServiceUploadProcedure:
@@ -415,6 +450,10 @@ func (UnimplementedDataServiceHandler) TrimStream(context.Context, *connect.Requ
 
 func (UnimplementedDataServiceHandler) SealStream(context.Context, *connect.Request[v1.SealStreamRequest]) (*connect.Response[v1.SealStreamResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("data.v1.DataService.SealStream is not implemented"))
+}
+
+func (UnimplementedDataServiceHandler) ClaimProducer(context.Context, *connect.Request[v1.ClaimProducerRequest]) (*connect.Response[v1.ClaimProducerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("data.v1.DataService.ClaimProducer is not implemented"))
 }
 
 func (UnimplementedDataServiceHandler) Append(context.Context, *connect.Request[v1.AppendRequest]) (*connect.Response[v1.AppendResponse], error) {

@@ -1,0 +1,141 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { DataError_Reason as Reason } from "../../gen/data/v1/data_pb.ts";
+import { createSluiceClient, dataErrorOf } from "../../src/client/index.ts";
+import type { Ack, Appender, SluiceClient } from "../../src/client/index.ts";
+import { until, within } from "../support/deadline.ts";
+import { startServer, useServer } from "../support/server.ts";
+
+const lanes = [
+  { protocol: "connect", httpVersion: "2" },
+  { protocol: "grpc", httpVersion: "2" },
+  { protocol: "grpc-web", httpVersion: "2" },
+  { protocol: "connect", httpVersion: "1.1" },
+] as const;
+
+function useClient(url: string, lane: (typeof lanes)[number] = lanes[0]): SluiceClient {
+  const client = createSluiceClient({ url, token: "sample", ...lane });
+  onTestFinished(() => client.close());
+  return client;
+}
+
+async function textsOf(client: SluiceClient, stream: string): Promise<string[]> {
+  const texts: string[] = [];
+  for await (const { data } of client.data.read(stream)) texts.push(Buffer.from(data).toString());
+  return texts;
+}
+
+function appendAll(appender: Appender, ...texts: string[]): Promise<Ack[]> {
+  return within(10_000, "the acks", Promise.all(texts.map((data) => appender.append([{ data }]))));
+}
+
+async function reasonOf(work: Promise<unknown>): Promise<string> {
+  try {
+    await within(10_000, "the end", work);
+    return "none";
+  } catch (error) {
+    const reason = dataErrorOf(error)?.reason ?? Reason.UNSPECIFIED;
+    return Object.entries(Reason).find(([, value]) => value === reason)?.[0] ?? String(reason);
+  }
+}
+
+for (const lane of lanes) {
+  describe(`a producer id over ${lane.protocol} on HTTP/${lane.httpVersion}`, () => {
+    it("that is used again by the next run of a program loses nothing, and fences the run before", async () => {
+      const client = useClient((await useServer()).url, lane);
+      const options = { producerId: "host1", createIfMissing: true };
+      const first = client.data.appender("s", options);
+      await appendAll(first, "1a", "1b");
+      const second = client.data.appender("s", options);
+      const acks = await appendAll(second, "2a", "2b", "2c");
+      expect(acks.map(({ firstSeq, duplicate }) => [firstSeq, duplicate])).toEqual([
+        [2n, false],
+        [3n, false],
+        [4n, false],
+      ]);
+      expect(await reasonOf(first.append([{ data: "late" }]))).toBe("PRODUCER_FENCED");
+      await second.close();
+      expect(await textsOf(client, "s")).toEqual(["1a", "1b", "2a", "2b", "2c"]);
+    });
+
+    it("with an epoch of the program's own stores the same batches once, and tells of others", async () => {
+      const client = useClient((await useServer()).url, lane);
+      const options = { producerId: "file", epoch: 0, createIfMissing: true };
+      const run = async (...texts: string[]): Promise<boolean[]> => {
+        const appender = client.data.appender("s", options);
+        const acks = await appendAll(appender, ...texts);
+        await appender.close();
+        return acks.map(({ duplicate }) => duplicate);
+      };
+      expect(await run("a", "b")).toEqual([false, false]);
+      expect(await run("a", "b", "c")).toEqual([true, true, false]);
+      expect(await reasonOf(run("a", "other"))).toBe("PRODUCER_CONFLICT");
+      expect(await textsOf(client, "s")).toEqual(["a", "b", "c"]);
+    });
+  });
+}
+
+it("an exchange claims its producer, too", async () => {
+  const client = useClient((await useServer()).url);
+  for (const run of ["1", "2"]) {
+    const exchange = client.data.exchange("s", { producerId: "host1", createIfMissing: true });
+    const events = (async () => {
+      for await (const _ of exchange.events);
+    })();
+    const ack = await within(10_000, "an ack", exchange.send([{ data: run }]));
+    expect(ack.duplicate).toBe(false);
+    exchange.end();
+    await within(10_000, "the end", events);
+  }
+  expect(await textsOf(client, "s")).toEqual(["1", "2"]);
+});
+
+it("unary appends under a claimed producer are stored once each", async () => {
+  const client = useClient((await useServer()).url);
+  const claim = (): Promise<bigint> => client.data.claimProducer("s", "host1", { createIfMissing: true });
+  const producer = { id: "host1", epoch: await claim() };
+  const append = (data: string, producerSeq: number) => client.data.append("s", [{ data }], { producer, producerSeq });
+  expect((await append("a", 0)).duplicate).toBe(false);
+  expect((await append("a", 0)).duplicate).toBe(true);
+  expect(await reasonOf(append("b", 0))).toBe("PRODUCER_CONFLICT");
+  expect(await claim()).toBe(producer.epoch + 1n);
+  expect(await reasonOf(append("c", 1))).toBe("PRODUCER_FENCED");
+});
+
+describe("a producer that the server has forgotten", () => {
+  /** An appender with something stored, whose server has been started again since, and has forgotten its producer. */
+  async function useForgotten(options: { epoch?: number }) {
+    const dataDir = await mkdtemp(join(tmpdir(), "sluice-producers-"));
+    onTestFinished(() => rm(dataDir, { recursive: true }));
+    const before = await startServer({ store: "lmdb", dataDir });
+    const client = useClient(before.url);
+    const appender = client.data.appender("s", { producerId: "host1", createIfMissing: true, ...options });
+    await appendAll(appender, "a", "b");
+    await before.close();
+    const port = Number(new URL(before.url).port);
+    await useServer({ store: "lmdb", dataDir, port, producerTtl: 1000, sweepInterval: 100 });
+    const probe = { producer: { id: "host1", epoch: BigInt(options.epoch ?? 1) }, producerSeq: 99 };
+    await until(10_000, "the server to forget the producer", async () => {
+      const failure: unknown = await client.data
+        .append("s", [{ data: "probe" }], probe)
+        .catch((error: unknown) => error);
+      return dataErrorOf(failure)?.nextProducerSeq === 0n;
+    });
+    return { client, appender };
+  }
+
+  it("goes on, if all that it had sent was acked", async () => {
+    const { client, appender } = await useForgotten({});
+    await appendAll(appender, "c", "d");
+    await appender.close();
+    expect(await textsOf(client, "s")).toEqual(["a", "b", "c", "d"]);
+  });
+
+  it("fails with what the server expects, if the program numbers its batches itself", async () => {
+    const { client, appender } = await useForgotten({ epoch: 3 });
+    expect(await reasonOf(appender.append([{ data: "c" }]))).toBe("PRODUCER_GAP");
+    expect(await textsOf(client, "s")).toEqual(["a", "b"]);
+  });
+});
