@@ -92,6 +92,12 @@ export interface Server {
   /** Where its metrics are, if `adminPort` was given. */
   readonly adminUrl?: string;
   /**
+   * Aborted when the store cannot be used any more, such as after a failed write of LMDB's own pages, or when another server
+   * has taken over the data directory. Health is NOT_SERVING then, and calls to DataService fail with UNAVAILABLE: close
+   * the server, and start another one.
+   */
+  readonly broken: AbortSignal;
+  /**
    * Reads the tokens file, the JWKS and the TLS certificate with its key again.
    * Fails if one of them is wrong, which then stays as it was.
    */
@@ -403,6 +409,10 @@ async function startWith(
   };
   // A number that the system has chosen for TCP may be in use with UDP.
   const attempts = config.port === 0 && config.http3Port === undefined ? 20 : 1;
+  onAbort(store.broken, (reason) => {
+    log.fatal({ err: reason }, "the store cannot be used any more: stop this server, and start it again");
+    health.setAllServing(false);
+  });
   const listener = await again(attempts, isPortInUse, openListener);
   cleanups.push(() => listener.close());
   const quic = http3;
@@ -483,6 +493,7 @@ async function startWith(
     url: listener.url,
     ...(http3 === undefined ? {} : { http3Port: http3.port }),
     ...(admin === undefined ? {} : { adminUrl: admin.url }),
+    broken: store.broken,
     reload,
     close: () => (closing ??= close()),
     abort() {

@@ -52,17 +52,28 @@ export async function forgetProducers(
   for (let looked = 0; looked < producersPerSweep; looked += producersAtOnce) {
     const range = { ...(last === undefined ? {} : { start: last, exclusiveStart: true }), limit: producersAtOnce };
     const page = [...producers.getRange(range)];
+    let forgetting: Promise<void>[] = [];
+    let removals = 0;
     for (const { key, value } of page) {
       if (value.lastTimeMs >= idle.before || idle.open.has(...key)) continue;
-      await committer.submit((commit) => {
-        const row = commit.get(producers, key);
-        if (row === undefined || row.lastTimeMs >= idle.before || idle.open.has(...key)) return;
-        commit.remove(producers, key);
-        const first = Math.max(0, row.nextProducerSeq - producerWindow);
-        for (let seq = first; seq < row.nextProducerSeq; seq++) commit.remove(positions, [...key, seq]);
-      });
+      forgetting.push(
+        committer.submit((commit) => {
+          const row = commit.get(producers, key);
+          if (row === undefined || row.lastTimeMs >= idle.before || idle.open.has(...key)) return;
+          commit.remove(producers, key);
+          const first = Math.max(0, row.nextProducerSeq - producerWindow);
+          for (let seq = first; seq < row.nextProducerSeq; seq++) commit.remove(positions, [...key, seq]);
+        }),
+      );
+      removals += Math.min(value.nextProducerSeq, producerWindow);
+      if (removals < removalChunk) continue;
+      await Promise.all(forgetting);
       slice.check();
+      forgetting = [];
+      removals = 0;
     }
+    await Promise.all(forgetting);
+    slice.check();
     if (page.length < producersAtOnce) return undefined;
     last = page.at(-1)?.key;
     if (slice.isOver) await slice.next();

@@ -1,4 +1,4 @@
-import type { Database, Key, RootDatabase } from "lmdb";
+import type { Database, Key } from "lmdb";
 import { statfs } from "node:fs/promises";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
@@ -65,13 +65,14 @@ export class Commit {
     this.#failures.push(run);
   }
 
-  /** Writes everything at once, and resolves when it is durable. */
-  async flush(root: RootDatabase): Promise<void> {
+  /** Writes everything at once, unless the key is in the meta table, and resolves when it is durable. */
+  async flush(meta: Database<unknown, string>, lostKey: string): Promise<void> {
     if (this.#writes.length > 0) {
       try {
-        await root.batch(() => {
+        const written = await meta.ifNoExists(lostKey, () => {
           for (const write of this.#writes) write();
         });
+        if (!written) throw new OwnershipLost();
       } catch (error) {
         for (const run of this.#failures) run();
         throw error;
@@ -87,11 +88,30 @@ export class Commit {
   }
 }
 
+/** Another process has replaced this one as the owner of the store. */
+class OwnershipLost extends Error {
+  constructor() {
+    super("another process has taken over the data directory");
+    this.name = "OwnershipLost";
+  }
+}
+
 interface Operation {
   readonly bytes: number;
   /** Returns what to do once the commit is durable; throws, before it has written anything, if it must not be done. */
   readonly run: (commit: Commit) => () => void;
   readonly reject: (error: unknown) => void;
+}
+
+export interface CommitterOptions {
+  readonly dir: string;
+  readonly meta: Database<unknown, string>;
+  /** Nothing is written any more once this key is in the meta table: see `lockStore`. */
+  readonly lostKey: string;
+  /** May add to each commit, after its operations and before it is written. */
+  readonly complete: (commit: Commit) => void;
+  /** Called once, when nothing can be written any more. */
+  readonly onBroken: (failure: DomainError) => void;
 }
 
 /**
@@ -105,23 +125,24 @@ interface Operation {
  * again if they fail.
  */
 export class Committer {
-  readonly #root: RootDatabase;
-  readonly #dir: string;
-  readonly #complete: (commit: Commit) => void;
+  readonly #options: CommitterOptions;
   readonly #queue: Operation[] = [];
   #running: Promise<void> | undefined;
   #closed = false;
+  /** Why nothing can be written any more. */
+  #broken: DomainError | undefined;
 
-  /** `complete` may add to each commit, after its operations and before it is written. */
-  constructor(root: RootDatabase, dir: string, complete: (commit: Commit) => void) {
-    this.#root = root;
-    this.#dir = dir;
-    this.#complete = complete;
+  constructor(options: CommitterOptions) {
+    this.#options = options;
   }
 
   /** Runs `operation` in its turn, and resolves with its result once it is durable. */
   submit<T>(operation: (commit: Commit) => T, bytes = 0): Promise<T> {
     return new Promise<T>((resolve, reject) => {
+      if (this.#broken !== undefined) {
+        reject(this.#broken);
+        return;
+      }
       if (this.#closed) {
         reject(new DomainError({ kind: "store-unavailable", detail: "it is closed" }));
         return;
@@ -168,16 +189,34 @@ export class Committer {
       }
     }
     this.#queue.splice(0, taken);
+    const { dir, meta, lostKey, complete } = this.#options;
     try {
-      this.#complete(commit);
-      await commit.flush(this.#root);
+      complete(commit);
+      await commit.flush(meta, lostKey);
       for (const { resolve } of done) resolve();
       for (const { operation, error } of refused) operation.reject(error);
     } catch (error) {
-      const failure = await toDomainError(error, this.#dir);
+      const failure = await toDomainError(error, dir);
       for (const { reject } of done) reject(failure);
       this.#queue.unshift(...refused.map(({ operation }) => operation));
+      if (error instanceof OwnershipLost || !this.#canRead()) this.#break(failure);
     }
+  }
+
+  /** After a write of a meta page that failed, LMDB lets nobody read either. */
+  #canRead(): boolean {
+    try {
+      this.#options.meta.get("format");
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #break(failure: DomainError): void {
+    this.#broken = failure;
+    for (const { reject } of this.#queue.splice(0)) reject(failure);
+    this.#options.onBroken(failure);
   }
 }
 

@@ -28,7 +28,10 @@ export interface ProducerRow {
 /** The tables. Keys order by name, and by number within a stream. */
 export interface Tables {
   readonly root: RootDatabase;
-  /** "format", "nextId", "owner", and "bytes": the size of the records of all streams. */
+  /**
+   * "format", "nextId", "owner", "bytes" (the size of the records of all streams), and "lost/" with the nonce of each owner
+   * that was replaced.
+   */
   readonly meta: Database<unknown, string>;
   readonly streams: Database<StreamRow, string>;
   /** Names of the streams that have a retention. */

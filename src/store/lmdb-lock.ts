@@ -7,43 +7,70 @@ import { DomainError } from "../errors.ts";
 import { privateModes } from "../file-modes.ts";
 import type { Tables } from "./lmdb-env.ts";
 
+/** What the owner of a store holds. */
+export interface Ownership {
+  /** A key of the meta table that is there once another process has replaced this one. */
+  readonly lostKey: string;
+  /** Lets another process have the store at once. */
+  release(this: void): void;
+}
+
+type Owner = { readonly nonce: string; readonly pid: number } | undefined;
+
+function lostKeyOf(nonce: string): string {
+  return `lost/${nonce}`;
+}
+
 /**
  * Makes this process the only one that uses the store.
  *
  * LMDB lets several processes write, but our commits decide on what they have
  * read before. The owner listens on a Unix socket in the directory, which ends
  * with its process, however that ends; it works across containers that share
- * the directory, where process ids mean nothing. Who finds no answer replaces the
- * owner in a transaction, so that of two only one succeeds.
+ * the directory, where process ids mean nothing. A process that finds no answer
+ * replaces the owner in a transaction, so that of two only one succeeds.
+ *
+ * No answer does not prove that the owner has ended: its socket may have been
+ * removed, or be on another host. The one that is replaced is told by a key of
+ * its own, on whose absence each of its commits depends.
  */
-export async function lockStore(dir: string, { root, meta }: Tables): Promise<() => void> {
+export async function lockStore(dir: string, { root, meta }: Tables): Promise<Ownership> {
   const nonce = randomUUID().slice(0, 8);
   const path = socketPath(dir, nonce);
   const server = await listenOn(dir, path);
-  const release = (): void => {
+  const ownerNow = (): Owner => meta.get("owner") as Owner;
+  const close = (): void => {
     server.close();
     rmSync(join(dir, `owner-${nonce}.sock`), { force: true });
   };
   try {
     for (;;) {
-      const owner = meta.get("owner") as { nonce: string; pid: number } | undefined;
-      if (owner !== undefined) {
-        if (await answers(dir, owner.nonce)) {
-          throw new DomainError({ kind: "store-locked", dir, detail: `process ${owner.pid} has it` });
-        }
-      }
+      const owner = ownerNow();
+      if (owner !== undefined) await requireGone(dir, owner);
       const won = root.transactionSync(() => {
-        const now = meta.get("owner") as { nonce: string } | undefined;
-        if (now?.nonce !== owner?.nonce) return false;
+        if (ownerNow()?.nonce !== owner?.nonce) return false;
         meta.putSync("owner", { nonce, pid: process.pid });
+        if (owner !== undefined) meta.putSync(lostKeyOf(owner.nonce), true);
         return true;
       });
       if (!won) continue;
       if (owner !== undefined) rmSync(join(dir, `owner-${owner.nonce}.sock`), { force: true });
-      return release;
+      return {
+        lostKey: lostKeyOf(nonce),
+        release() {
+          try {
+            root.transactionSync(() => {
+              if (ownerNow()?.nonce === nonce) meta.removeSync("owner");
+            });
+          } catch {
+            // A store that cannot be written is left as after a crash.
+          }
+          close();
+        },
+      };
     }
   } catch (error) {
-    release();
+    close();
     throw error;
   }
 }
@@ -71,18 +98,31 @@ function listenOn(dir: string, { path, close }: SocketPath): Promise<Server> {
   });
 }
 
-function answers(dir: string, nonce: string): Promise<boolean> {
+/** How a connection attempt fails when nobody listens: the process has ended, or its socket is gone. */
+const goneCodes: readonly unknown[] = ["ENOENT", "ECONNREFUSED"];
+
+/** Fails with "store-locked" if the owner answers, or if it cannot be told whether it does. */
+function requireGone(dir: string, { nonce, pid }: NonNullable<Owner>): Promise<void> {
   const { path, close } = socketPath(dir, nonce);
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const socket = connect(path);
-    const done = (alive: boolean) => () => {
+    const done = (): void => {
       close();
       socket.destroy();
-      resolve(alive);
     };
-    socket.once("connect", done(true));
-    // Nobody listens, or the socket is gone: its owner has ended.
-    socket.once("error", done(false));
+    socket.once("connect", () => {
+      done();
+      reject(new DomainError({ kind: "store-locked", dir, detail: `process ${pid} has it` }));
+    });
+    socket.once("error", (cause: NodeJS.ErrnoException) => {
+      done();
+      if (goneCodes.includes(cause.code)) {
+        resolve();
+        return;
+      }
+      const detail = `whether process ${pid} still has it cannot be told: ${cause.message}`;
+      reject(new DomainError({ kind: "store-locked", dir, detail }, { cause }));
+    });
   });
 }
 

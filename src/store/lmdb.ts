@@ -12,6 +12,7 @@ import type { ProducerRow, StreamRow, Tables } from "./lmdb-env.ts";
 import { upgrade } from "./lmdb-format.ts";
 import { LiveStreams } from "./lmdb-live.ts";
 import { lockStore } from "./lmdb-lock.ts";
+import type { Ownership } from "./lmdb-lock.ts";
 import { OpenProducers } from "./open-producers.ts";
 import { everything, firstBehind } from "./name-order.ts";
 import { slice } from "./slice.ts";
@@ -57,12 +58,12 @@ const rowsAtOnce = 100;
 export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
   const tables = openTables(options.dir, options.onWarning);
   try {
-    const unlock = await lockStore(options.dir, tables);
+    const ownership = await lockStore(options.dir, tables);
     try {
       upgrade(tables);
-      return new LmdbStore(tables, unlock, options);
+      return new LmdbStore(tables, ownership, options);
     } catch (error) {
-      unlock();
+      ownership.release();
       throw error;
     }
   } catch (error) {
@@ -76,7 +77,8 @@ class LmdbStore implements Store {
   readonly #tables: Tables;
   readonly #committer: Committer;
   readonly #live: LiveStreams;
-  readonly #unlock: () => void;
+  readonly #ownership: Ownership;
+  readonly #breaking = new AbortController();
   readonly #maxBytes: number;
   readonly #producerTtlMs: number;
   readonly #now: () => number;
@@ -91,12 +93,20 @@ class LmdbStore implements Store {
   #sweptTo: [number, string] | undefined;
   #collecting: Promise<void> | undefined;
 
-  constructor(tables: Tables, unlock: () => void, options: LmdbStoreOptions) {
+  constructor(tables: Tables, ownership: Ownership, options: LmdbStoreOptions) {
     this.#tables = tables;
-    this.#unlock = unlock;
+    this.#ownership = ownership;
     this.#live = new LiveStreams((name) => tables.streams.get(name));
-    this.#committer = new Committer(tables.root, options.dir, (commit) => {
-      this.#countBytes(commit);
+    this.#committer = new Committer({
+      dir: options.dir,
+      meta: tables.meta,
+      lostKey: ownership.lostKey,
+      complete: (commit) => {
+        this.#countBytes(commit);
+      },
+      onBroken: (failure) => {
+        this.#breaking.abort(failure);
+      },
     });
     this.#maxBytes = options.maxBytes;
     this.#producerTtlMs = options.producerTtlMs;
@@ -104,6 +114,10 @@ class LmdbStore implements Store {
     this.#durableBytes = tables.meta.get("bytes") as number;
     this.#bytes = this.#durableBytes;
     this.#collect();
+  }
+
+  get broken(): AbortSignal {
+    return this.#breaking.signal;
   }
 
   create(name: string, retention: Retention = {}): Promise<StreamInfo> {
@@ -308,7 +322,7 @@ class LmdbStore implements Store {
       for (const name of names) {
         const row = this.#tables.streams.get(name);
         if (row !== undefined && retainedFrom(this.#tables, row, nowMs) > row.info.head) {
-          await this.#retain(name, nowMs);
+          await this.#retain(name, nowMs, signal);
         }
         if (slice.isOver) await slice.next();
       }
@@ -328,11 +342,12 @@ class LmdbStore implements Store {
   async close(): Promise<void> {
     await this.#committer.close();
     await this.#collecting;
-    this.#unlock();
+    this.#ownership.release();
     await this.#tables.root.close();
   }
 
   #row(name: string): StreamRow {
+    this.broken.throwIfAborted();
     const row = this.#live.row(name);
     if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream: name });
     return row;
@@ -470,17 +485,21 @@ class LmdbStore implements Store {
   }
 
   /** Removes whole batches from the head while the stream is over its retention; the newest always stays. */
-  async #retain(name: string, nowMs: number): Promise<void> {
+  async #retain(name: string, nowMs: number, signal?: AbortSignal): Promise<void> {
     if (this.#retaining.has(name)) return;
     this.#retaining.add(name);
     try {
       for (let done = false; !done;) {
+        signal?.throwIfAborted();
         done = await this.#committer.submit((commit) => {
           this.#retaining.delete(name);
           const row = commit.get(this.#tables.streams, name);
           if (row === undefined) return true;
           const keepFrom = retainedFrom(this.#tables, row, nowMs);
-          return keepFrom <= row.info.head || this.#drop(commit, row, keepFrom).done;
+          if (keepFrom <= row.info.head) return true;
+          // Both look at a limited number of batches: there may be more to remove.
+          this.#drop(commit, row, keepFrom);
+          return false;
         });
       }
     } catch (error) {

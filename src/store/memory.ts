@@ -154,6 +154,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
 
   return {
     durability: "memory",
+    broken: new AbortController().signal,
     create: (name, retention = {}) =>
       inTurn(() => {
         if (streams.has(name)) throw new DomainError({ kind: "stream-exists", stream: name });

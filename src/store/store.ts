@@ -161,6 +161,11 @@ export interface ListOptions {
 export interface Store {
   /** What a resolved append stands for. */
   readonly durability: "memory" | "disk";
+  /**
+   * Aborted, with "store-unavailable" as the reason, when the store cannot be used any more: everything fails with it from
+   * then on, until the directory is opened anew.
+   */
+  readonly broken: AbortSignal;
 
   /** Fails with "stream-exists". */
   create(name: string, retention?: Retention): Promise<StreamInfo>;

@@ -663,6 +663,16 @@ export function describeStore(name: string, open: OpenStore): void {
         expect((await store.get("s")).head).toBe(0);
       });
 
+      it("keep nothing that is too old, however much it is", async () => {
+        await store.create("s", { maxAgeMs: 1000 });
+        const appender = await store.openAppender({ stream: "s" });
+        await Promise.all(Array.from({ length: 2500 }, (_, i) => appender.append({ records: records(String(i)) })));
+        nowMs += 1001;
+        await append("s", "new");
+        await store.sweep(nowMs);
+        expect(await store.get("s")).toMatchObject({ head: 2500, tail: 2501, bytes: 3 });
+      });
+
       it("keep whole batches by records, by bytes, by age, and always the newest", async () => {
         const settled = async (name: string, head: number) => {
           await until(5000, `the head ${head} of ${name}`, async () => (await store.get(name)).head === head);

@@ -16,8 +16,14 @@ describe("a group commit that fails", () => {
       await rm(dir, { recursive: true });
     });
     let broken = true;
-    const committer = new Committer(root, dir, () => {
-      if (broken) throw new Error("the disk");
+    const committer = new Committer({
+      dir,
+      meta: root.openDB<unknown, string>({ name: "meta", encoding: "json" }),
+      lostKey: "lost",
+      complete() {
+        if (broken) throw new Error("the disk");
+      },
+      onBroken: () => undefined,
     });
     const claim = (owner: string): Promise<string> =>
       committer.submit((commit) => {

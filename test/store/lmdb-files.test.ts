@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { chmod, cp, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -80,6 +80,19 @@ describe("an lmdb store's files", () => {
     expect(await problem(open(dir))).toBe("store-locked");
     owner.kill("SIGKILL");
     await within(10_000, "the owner's end", new Promise((resolve) => owner.once("exit", resolve)));
+    await (await open(dir)).close();
+  });
+
+  it("are not taken while it cannot be told whether their owner has ended", async () => {
+    const dir = await useDir();
+    const store = await open(dir);
+    const [socket = ""] = (await readdir(dir)).filter((name) => name.endsWith(".sock"));
+    await rm(join(dir, socket));
+    // Neither an answer nor a refusal: ELOOP.
+    await symlink(socket, join(dir, socket));
+    expect(await problem(open(dir))).toBe("store-locked");
+    await fill(store, "s", "a");
+    await store.close();
     await (await open(dir)).close();
   });
 

@@ -87,10 +87,10 @@ describe("a directory of format 1", () => {
     const dir = await useOld();
     const { lockStore } = await import("../../src/store/lmdb-lock.ts");
     const tables = openTables(dir);
-    const unlock = await lockStore(dir, tables);
+    const ownership = await lockStore(dir, tables);
     expect(await problem(open(dir))).toBe("store-locked");
     expect(tables.meta.get("format")).toBe(1);
-    unlock();
+    ownership.release();
     await tables.root.close();
   });
 });

@@ -54,13 +54,21 @@ async function run({ out, flags, signal }: Session): Promise<"ok" | "failure"> {
     if (out.toTerminal) {
       out.note(`Ctrl-C stops it. From another terminal: sluice greet Ada --url ${server.url}`);
     }
-    await Promise.race([ending(signal, out), uncaught.happened]);
+    await Promise.race([ending(signal, out), uncaught.happened, aborted(server.broken)]);
   } finally {
     process.off("SIGHUP", onHangup);
     await server.close();
     uncaught.stop();
   }
-  return uncaught.count === 0 ? "ok" : "failure";
+  return uncaught.count === 0 && !server.broken.aborted ? "ok" : "failure";
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    onAbort(signal, () => {
+      resolve();
+    });
+  });
 }
 
 /** Resolves when the server is to end: at a signal, or when the npm that has started it is gone. */
