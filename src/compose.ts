@@ -7,7 +7,7 @@ import { GreetService } from "../gen/greet/v1/greet_pb.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { again } from "./async/again.ts";
 import { settleAll } from "./async/settle-all.ts";
-import { onAbort, sleep } from "./async/signals.ts";
+import { onAbort, settledWithin } from "./async/signals.ts";
 import { AdmittedCalls } from "./auth/admitted-calls.ts";
 import { CallScopes } from "./auth/call-scopes.ts";
 import type { ServiceRouter } from "./auth/call-scopes.ts";
@@ -450,13 +450,13 @@ async function startWith(
     admission.drain();
     listener.drain();
     http3?.drain();
-    await before(config.drainTimeout, runtime.idle(), cut.signal);
+    await settledWithin(config.drainTimeout, runtime.idle(), cut.signal);
     runtime.end(goingAway());
-    await before(farewellMs, runtime.idle());
+    await settledWithin(farewellMs, runtime.idle());
     clearInterval(sweeper);
     sweeps.abort();
     await sweeping;
-    await Promise.all([listener.close(), http3?.close()]);
+    await Promise.all([listener.close(farewellMs), http3?.close()]);
     await admin?.close();
     verifier.close();
     await store.close();
@@ -510,14 +510,6 @@ function parseScopeOr(scope: string | undefined, path: string): Permission {
 
 function goingAway(): ConnectError {
   return new ConnectError("the server is shutting down: connect again, and resume", Code.Unavailable);
-}
-
-/** Waits for `work`, but not for longer than `ms`, and not once `cut` is aborted. */
-async function before(ms: number, work: Promise<void>, cut?: AbortSignal): Promise<void> {
-  const timer = new AbortController();
-  const signal = cut === undefined ? timer.signal : AbortSignal.any([timer.signal, cut]);
-  await Promise.race([work, sleep(ms, signal).catch(() => undefined)]);
-  timer.abort();
 }
 
 /** The name of a call's token, which an issuer may have chosen. */

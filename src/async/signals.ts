@@ -94,3 +94,11 @@ export function linkSignals(...signals: readonly (AbortSignal | undefined)[]): {
     cleanup,
   };
 }
+
+/** Waits for `work`, but not for longer than `ms`, and not once `cut` is aborted. Rejects only if `work` does. */
+export async function settledWithin(ms: number, work: Promise<void>, cut?: AbortSignal): Promise<void> {
+  const timer = new AbortController();
+  const signal = cut === undefined ? timer.signal : AbortSignal.any([timer.signal, cut]);
+  await Promise.race([work, sleep(ms, signal).catch(() => undefined)]);
+  timer.abort();
+}

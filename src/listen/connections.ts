@@ -29,6 +29,7 @@ export class Connections {
   readonly #open = new Map<string, Open>();
   readonly #byCarrier = new WeakMap<Socket, TcpConnection>();
   #draining = false;
+  #waitingForEnd: (() => void)[] = [];
 
   constructor(options: ConnectionOptions, admission: Admission) {
     this.#options = options;
@@ -55,6 +56,8 @@ export class Connections {
     socket.once("close", () => {
       this.#open.delete(peer);
       this.#admission.leave(place);
+      if (this.#open.size > 0) return;
+      for (const resolve of this.#waitingForEnd.splice(0)) resolve();
     });
     return undefined;
   }
@@ -132,6 +135,12 @@ export class Connections {
   drain(): void {
     this.#draining = true;
     for (const { connection } of this.#open.values()) connection.retire();
+  }
+
+  /** Resolves when no connection is open. */
+  ended(): Promise<void> {
+    if (this.#open.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#waitingForEnd.push(resolve));
   }
 
   destroyAll(): void {

@@ -1,6 +1,7 @@
 import { createServer as createTcpServer } from "node:net";
 import type { AddressInfo, Socket } from "node:net";
 import { raise } from "../async/guard.ts";
+import { settledWithin } from "../async/signals.ts";
 import type { OnUnexpected } from "../async/guard.ts";
 import { DomainError } from "../errors.ts";
 import { Admission } from "./admission.ts";
@@ -38,8 +39,11 @@ export interface Listener {
   setTls(tls: TlsIdentity): void;
   /** Takes no more connections, and tells the peers of the open ones to call no more. */
   drain(): void;
-  /** Closes what is left. */
-  close(): Promise<void>;
+  /**
+   * Closes. After a drain connections close by themselves once all that was said on them has left: they have `graceMs`
+   * for it, default 0, and are destroyed then.
+   */
+  close(graceMs?: number): Promise<void>;
 }
 
 /**
@@ -99,10 +103,11 @@ export async function listen(handlers: Handlers, options: ListenOptions): Promis
       server.close();
       connections.drain();
     },
-    close() {
+    async close(graceMs = 0) {
       if (server.listening) server.close();
+      if (graceMs > 0) await settledWithin(graceMs, connections.ended());
       connections.destroyAll();
-      return closed;
+      await closed;
     },
   };
 }
