@@ -42,6 +42,7 @@ import { withCors } from "./runtime/cors.ts";
 import { createRuntime, messageElements } from "./runtime/handler.ts";
 import { createHostGuard } from "./runtime/hosts.ts";
 import type { CallRecord } from "./runtime/running-calls.ts";
+import { retryLater } from "./runtime/memory-budget.ts";
 import { nodeHandlers } from "./runtime/node-handlers.ts";
 import type { HttpExchange } from "./runtime/exchange.ts";
 import type { StreamRouter } from "./runtime/stream-routes.ts";
@@ -317,7 +318,12 @@ async function startWith(
   };
   const onAged = (connection: object): void => {
     runtime.end(
-      new ConnectError("the connection has reached --max-connection-age: connect again, and resume", Code.Unavailable),
+      retryLater(
+        new ConnectError(
+          "the connection has reached --max-connection-age: connect again, and resume",
+          Code.Unavailable,
+        ),
+      ),
       connection,
     );
   };
@@ -509,7 +515,7 @@ function parseScopeOr(scope: string | undefined, path: string): Permission {
 }
 
 function goingAway(): ConnectError {
-  return new ConnectError("the server is shutting down: connect again, and resume", Code.Unavailable);
+  return retryLater(new ConnectError("the server is shutting down: connect again, and resume", Code.Unavailable));
 }
 
 /** The name of a call's token, which an issuer may have chosen. */

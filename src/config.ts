@@ -265,19 +265,19 @@ export const serverOptions = {
     "unary-timeout",
     minute,
     [50, day],
-    "Longest unary call. It bounds a longer deadline of the client, and applies if there is none.",
+    "Longest unary call. It bounds a longer deadline of the client, and applies if there is none. A longer call ends with UNAVAILABLE.",
   ),
   streamTimeout: duration(
     "stream-timeout",
     day,
     [50, 365 * day],
-    "Longest streaming call. It bounds a longer deadline of the client, and applies if there is none.",
+    "Longest streaming call. It bounds a longer deadline of the client, and applies if there is none. A longer call ends with UNAVAILABLE, and the clients of Sluice resume.",
   ),
   streamIdleTimeout: duration(
     "stream-idle-timeout",
     5 * minute,
     [50, day],
-    "A streaming call without a byte in either direction for so long ends with DEADLINE_EXCEEDED. Heartbeats keep following reads alive.",
+    "A streaming call without a byte in either direction for so long ends with UNAVAILABLE. Heartbeats keep following reads alive.",
   ),
   keepaliveInterval: duration(
     "keepalive-interval",

@@ -2,6 +2,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { LazyAbort } from "../async/lazy-abort.ts";
 import { maxTimerMs } from "../async/timers.ts";
 import type { Call } from "./call.ts";
+import { retryLater } from "./memory-budget.ts";
 import type { CallMemory, MemoryBudget } from "./memory-budget.ts";
 
 /** How long an ended call may take to tell its peer, in milliseconds; then its stream is reset. */
@@ -115,6 +116,10 @@ export class ActiveCall implements Call {
     this.headersHeld = true;
   }
 
+  mayIdle(): void {
+    this.#nextLookAt = Infinity;
+  }
+
   onClose(listener: () => void): () => void {
     if (this.#closed) {
       listener();
@@ -184,7 +189,7 @@ export class ActiveCall implements Call {
       call.end(new ConnectError("the operation timed out", Code.DeadlineExceeded));
     } else if (call.#longestAt <= now) {
       const { timeoutOption } = call.#limits;
-      call.end(new ConnectError(`the call took longer than ${timeoutOption} allows`, Code.DeadlineExceeded));
+      call.end(retryLater(new ConnectError(`the call took longer than ${timeoutOption} allows`, Code.Unavailable)));
     } else if (call.#nextLookAt <= now) {
       call.#look(now);
     }
@@ -199,9 +204,11 @@ export class ActiveCall implements Call {
       return;
     }
     this.end(
-      new ConnectError(
-        "nothing was sent in either direction for as long as --stream-idle-timeout allows",
-        Code.DeadlineExceeded,
+      retryLater(
+        new ConnectError(
+          "nothing was sent in either direction for as long as --stream-idle-timeout allows",
+          Code.Unavailable,
+        ),
       ),
     );
   }

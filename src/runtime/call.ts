@@ -35,6 +35,11 @@ export interface Call {
    */
   holdHeaders(): void;
   /**
+   * Lifts `--stream-idle-timeout` from the call, for a handler that has nothing to say for long, and a peer that waits.
+   * Peers that are gone are noticed all the same: `--keepalive-interval`.
+   */
+  mayIdle(): void;
+  /**
    * What the call holds of `--max-request-memory`. The runtime counts the request message that a handler has asked for
    * last, and what waits to be read or sent; a handler counts here what it keeps besides.
    */

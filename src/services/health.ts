@@ -4,6 +4,7 @@ import { HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/heal
 import type { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { reasonOf } from "../async/signals.ts";
 import { quote } from "../clip.ts";
+import { callKey } from "../runtime/call.ts";
 import { callEndOf } from "./call-end.ts";
 import type { CallEnd } from "./call-end.ts";
 
@@ -89,6 +90,10 @@ export function createHealthService(state: HealthState, drainSignal: AbortSignal
     },
 
     // A generator keeps its arguments for as long as it lives: it gets the name, and not the request.
-    watch: ({ service }, context) => statuses(service, callEndOf(context)),
+    watch({ service }, context) {
+      // Nothing may change for days. A client that was told of an end would take the service for unhealthy.
+      context.values.get(callKey)?.mayIdle();
+      return statuses(service, callEndOf(context));
+    },
   };
 }

@@ -253,10 +253,10 @@ describe("bad input", () => {
     const impatient = await useServer({ unaryTimeout: 500, streamIdleTimeout: 500 });
     const session = useSession(impatient.url);
     const stream = await request(session, greetEach, { "content-type": "application/grpc" });
-    expect(stream.trailers["grpc-status"]).toBe("4");
+    expect(stream.trailers["grpc-status"]).toBe("14");
     expect(decodeURIComponent(String(stream.trailers["grpc-message"]))).toContain("--stream-idle-timeout");
     const unary = await request(session, greet, { "content-type": "application/grpc" });
-    expect(unary.trailers["grpc-status"] ?? unary.headers["grpc-status"]).toBe("4");
+    expect(unary.trailers["grpc-status"] ?? unary.headers["grpc-status"]).toBe("14");
   });
 
   it("1,000 streams opened and reset at once leave nothing behind", async () => {
@@ -315,7 +315,7 @@ describe("limits", () => {
     const started = performance.now();
     const headers = { "content-type": "application/grpc", "grpc-timeout": "99999999S" };
     const answer = await request(useSession(server.url), greetEach, headers);
-    expect(answer.trailers["grpc-status"]).toBe("4");
+    expect(answer.trailers["grpc-status"]).toBe("14");
     expect(decodeURIComponent(String(answer.trailers["grpc-message"]))).toContain("--stream-timeout");
     expect(performance.now() - started).toBeGreaterThan(250);
   });

@@ -91,8 +91,8 @@ for (const lane of streamLanes) {
 
     it("end a stream on which nothing is sent, and one on an aged connection", async () => {
       for (const [config, code, option] of [
-        [{ streamIdleTimeout: 200 }, Code.DeadlineExceeded, "--stream-idle-timeout"],
-        [{ streamTimeout: 200 }, Code.DeadlineExceeded, "--stream-timeout"],
+        [{ streamIdleTimeout: 200 }, Code.Unavailable, "--stream-idle-timeout"],
+        [{ streamTimeout: 200 }, Code.Unavailable, "--stream-timeout"],
         [{ maxConnectionAge: 1000, maxConnectionAgeGrace: 100 }, Code.Unavailable, "--max-connection-age"],
       ] as const) {
         const { client, server } = await useEnds(lane, config);
