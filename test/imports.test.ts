@@ -7,12 +7,13 @@ const root = resolve(import.meta.dirname, "..");
 /** What each part of src/ may import of ours, besides itself. The same rules stand in docs/architecture.md. */
 const allowed: Record<string, readonly string[]> = {
   "clip.ts": [],
+  "own-property.ts": [],
   "errors.ts": ["clip.ts"],
   async: [],
   "hosts.ts": [],
   "file-modes.ts": [],
   "config.ts": ["errors.ts", "hosts.ts"],
-  store: ["errors.ts", "async", "file-modes.ts"],
+  store: ["errors.ts", "async", "file-modes.ts", "own-property.ts"],
   auth: ["errors.ts", "async", "config.ts"],
   services: [
     "errors.ts",
@@ -24,7 +25,7 @@ const allowed: Record<string, readonly string[]> = {
     "auth/scopes.ts",
     "runtime/call.ts",
   ],
-  wire: [],
+  wire: ["own-property.ts"],
   runtime: ["async", "clip.ts", "wire"],
   listen: ["errors.ts", "async", "wire/node-http2-open.ts"],
   http3: [
@@ -37,7 +38,7 @@ const allowed: Record<string, readonly string[]> = {
     "listen/address-group.ts",
     "listen/places.ts",
   ],
-  observe: ["config.ts", "runtime"],
+  observe: ["config.ts", "own-property.ts", "runtime"],
   client: ["async", "wire", "http3"],
   cli: ["client", "async", "config.ts", "errors.ts", "compose.ts", "observe", "listen/dev-certificate.ts"],
   "compose.ts": [

@@ -312,13 +312,6 @@ class ResumingAppender implements Appender {
     const { records, producerSeq, seal } = entry;
     const { signal } = this.#ending;
     if (producerSeq >= this.#sentTo) this.#sentTo = producerSeq + 1n;
-    if (seal !== undefined) {
-      const sha256 = seal.sha256 as Uint8Array<ArrayBuffer>;
-      const { stream } = await this.#rpc.sealStream({ name: this.#stream, sha256 }, { signal });
-      const tail = stream?.tail ?? 0n;
-      this.#acked({ firstSeq: tail, nextSeq: tail, duplicate: false });
-      return;
-    }
     const ack = await this.#rpc.append(
       {
         stream: this.#stream,
@@ -326,6 +319,7 @@ class ResumingAppender implements Appender {
         createIfMissing: this.#options.createIfMissing ?? false,
         producer: this.#producer,
         producerSeq,
+        ...(seal === undefined ? {} : { seal: true, sha256: seal.sha256 }),
         ...this.#expected(entry),
       },
       { signal },

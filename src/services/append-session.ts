@@ -72,7 +72,7 @@ export class AppendSession {
    * Hands the batch to the store, and resolves once there is room for the next
    * one; `stored` resolves once it is durable.
    */
-  async append(batch: AppendBatch): Promise<{ stored: Promise<AppendResult> }> {
+  async append(batch: Omit<AppendBatch, "$typeName">): Promise<{ stored: Promise<AppendResult> }> {
     const input = await this.#toInput(batch);
     const size = sizeOf(input.records);
     const held = size + input.records.length * recordBytes;
@@ -104,7 +104,7 @@ export class AppendSession {
     this.appender.close();
   }
 
-  async #toInput(batch: AppendBatch): Promise<AppendInput> {
+  async #toInput(batch: Omit<AppendBatch, "$typeName">): Promise<AppendInput> {
     const stream = this.#stream;
     if (this.#sealed) {
       throw new DomainError({

@@ -3,13 +3,13 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { ExchangeResponseSchema, ReadResponseSchema } from "../../gen/data/v1/data_pb.ts";
-import type { DataService, ExchangeRequest_Read, ReadRequest } from "../../gen/data/v1/data_pb.ts";
+import type { AppendRequest, DataService, ExchangeRequest_Read, ReadRequest } from "../../gen/data/v1/data_pb.ts";
 import { merge } from "../async/merge.ts";
 import { onAbort, reasonOf } from "../async/signals.ts";
 import { principalKey } from "../auth/principal.ts";
 import { requireScope } from "../auth/scopes.ts";
 import { callKey } from "../runtime/call.ts";
-import type { Store } from "../store/store.ts";
+import type { AppendResult, Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
 import { callEndOf } from "./call-end.ts";
 import { fromInfo, toNumber, toOptionalNumber, toProducerId, toRecords, toRetention, toTimeMs } from "./conversions.ts";
@@ -47,6 +47,28 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
     authorize(context, "write", open.stream);
     const memory = context.values.get(callKey)?.memory;
     return AppendSession.open(store, sessionOptions(open), limits, context.signal, memory);
+  }
+
+  async function appendOne(request: AppendRequest, context: HandlerContext): Promise<AppendResult> {
+    authorize(context, "write", request.stream);
+    const records = toRecords(request.stream, request.records, limits);
+    const appender = await store.openAppender(sessionOptions(request));
+    const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
+    const stored = appender.append({ records, ...(producerSeq === undefined ? {} : { producerSeq }) });
+    appender.close();
+    return stored;
+  }
+
+  /** Appends and seals as the last batch of an Exchange does. */
+  async function appendLast(request: AppendRequest, context: HandlerContext): Promise<AppendResult> {
+    const session = await openSession(request, context);
+    try {
+      return await (
+        await session.append(request)
+      ).stored;
+    } finally {
+      session.close();
+    }
   }
 
   function followOptions(
@@ -103,19 +125,10 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
     },
 
     async append(request, context) {
-      authorize(context, "write", request.stream);
-      const records = toRecords(request.stream, request.records, limits);
-      const appender = await store.openAppender(sessionOptions(request));
-      const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
-      const stored = appender.append({ records, ...(producerSeq === undefined ? {} : { producerSeq }) });
-      appender.close();
-      const result = await stored;
-      return {
-        firstSeq: BigInt(result.firstSeq),
-        nextSeq: BigInt(result.nextSeq),
-        duplicate: result.duplicate,
-        durability,
-      };
+      const { firstSeq, nextSeq, duplicate } = await (request.seal
+        ? appendLast(request, context)
+        : appendOne(request, context));
+      return { firstSeq: BigInt(firstSeq), nextSeq: BigInt(nextSeq), duplicate, durability };
     },
 
     async upload(requests, context) {

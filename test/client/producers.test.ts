@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,6 +26,10 @@ async function textsOf(client: SluiceClient, stream: string): Promise<string[]> 
   const texts: string[] = [];
   for await (const { data } of client.data.read(stream)) texts.push(Buffer.from(data).toString());
   return texts;
+}
+
+function sha256Of(text: string): Uint8Array {
+  return createHash("sha256").update(text).digest();
 }
 
 function appendAll(appender: Appender, ...texts: string[]): Promise<Ack[]> {
@@ -58,6 +63,26 @@ for (const lane of lanes) {
       expect(await reasonOf(first.append([{ data: "late" }]))).toBe("PRODUCER_FENCED");
       await second.close();
       expect(await textsOf(client, "s")).toEqual(["1a", "1b", "2a", "2b", "2c"]);
+    });
+
+    it("seals behind its batches, with the SHA-256 of all of them, and not once it is fenced", async () => {
+      const client = useClient((await useServer()).url, lane);
+      const options = { producerId: "host1", createIfMissing: true };
+      const fenced = client.data.appender("s", options);
+      await appendAll(fenced, "before");
+      const appender = client.data.appender("s", options);
+      await appendAll(appender, "a", "b");
+      expect(await reasonOf(fenced.seal())).toBe("PRODUCER_FENCED");
+      expect((await client.data.getStream("s")).sealed).toBe(false);
+      const wrong = client.data.appender("s", options);
+      await appendAll(wrong, "c");
+      expect(await reasonOf(wrong.seal(sha256Of("beforeabc")))).toBe("CHECKSUM_MISMATCH");
+      const last = client.data.appender("s", options);
+      await appendAll(last, "d", "e");
+      // Of what its own epoch has stored.
+      await within(10_000, "the seal", last.seal(sha256Of("de")));
+      await last.close();
+      expect(await client.data.getStream("s")).toMatchObject({ sealed: true, tail: 6n, sha256FirstSeq: 4n });
     });
 
     it("with an epoch of the program's own stores the same batches once, and tells of others", async () => {

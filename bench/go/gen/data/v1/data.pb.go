@@ -1372,8 +1372,8 @@ type AppendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the stream.
 	Stream string `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	// The records, at least one. The server limits their number and total size
-	// (by default 1,000 and 1 MiB).
+	// The records. The server limits their number and total size (by default
+	// 1,000 and 1 MiB). None is allowed only with `seal`.
 	Records []*Record `protobuf:"bytes,2,rep,name=records,proto3" json:"records,omitempty"`
 	// Whether to create the stream if it does not exist. If not, a missing
 	// stream is NOT_FOUND.
@@ -1385,7 +1385,14 @@ type AppendRequest struct {
 	ProducerSeq *uint64 `protobuf:"varint,5,opt,name=producer_seq,json=producerSeq,proto3,oneof" json:"producer_seq,omitempty"`
 	// Store the batch only if this is the tail, else fail with
 	// FAILED_PRECONDITION. A repeat of a stored batch succeeds all the same.
-	ExpectedSeq   *uint64 `protobuf:"varint,6,opt,name=expected_seq,json=expectedSeq,proto3,oneof" json:"expected_seq,omitempty"`
+	ExpectedSeq *uint64 `protobuf:"varint,6,opt,name=expected_seq,json=expectedSeq,proto3,oneof" json:"expected_seq,omitempty"`
+	// Whether to seal the stream in the same transaction.
+	Seal bool `protobuf:"varint,7,opt,name=seal,proto3" json:"seal,omitempty"`
+	// With `seal`: store the batch and seal only if this is the SHA-256 of the
+	// data of every record from the first one that this producer epoch stored to
+	// the last one of this batch, or, without a producer, of this batch alone;
+	// else fail with FAILED_PRECONDITION. 32 bytes, or empty for no check.
+	Sha256        []byte `protobuf:"bytes,8,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1460,6 +1467,20 @@ func (x *AppendRequest) GetExpectedSeq() uint64 {
 		return *x.ExpectedSeq
 	}
 	return 0
+}
+
+func (x *AppendRequest) GetSeal() bool {
+	if x != nil {
+		return x.Seal
+	}
+	return false
+}
+
+func (x *AppendRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
 }
 
 // AppendResponse says where the batch was stored.
@@ -3007,14 +3028,18 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"producerId\x12*\n" +
 	"\x11create_if_missing\x18\x03 \x01(\bR\x0fcreateIfMissing\"-\n" +
 	"\x15ClaimProducerResponse\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\xcb\x03\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\x8b\x05\n" +
 	"\rAppendRequest\x12<\n" +
-	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x123\n" +
-	"\arecords\x18\x02 \x03(\v2\x0f.data.v1.RecordB\b\xbaH\x05\x92\x01\x02\b\x01R\arecords\x12*\n" +
+	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12)\n" +
+	"\arecords\x18\x02 \x03(\v2\x0f.data.v1.RecordR\arecords\x12*\n" +
 	"\x11create_if_missing\x18\x03 \x01(\bR\x0fcreateIfMissing\x12-\n" +
 	"\bproducer\x18\x04 \x01(\v2\x11.data.v1.ProducerR\bproducer\x12&\n" +
 	"\fproducer_seq\x18\x05 \x01(\x04H\x00R\vproducerSeq\x88\x01\x01\x12&\n" +
-	"\fexpected_seq\x18\x06 \x01(\x04H\x01R\vexpectedSeq\x88\x01\x01:z\xbaHw\x1au\n" +
+	"\fexpected_seq\x18\x06 \x01(\x04H\x01R\vexpectedSeq\x88\x01\x01\x12\x12\n" +
+	"\x04seal\x18\a \x01(\bR\x04seal\x12\"\n" +
+	"\x06sha256\x18\b \x01(\fB\n" +
+	"\xbaH\a\xd8\x01\x01z\x02h R\x06sha256:\x8b\x02\xbaH\x87\x02\x1a\x8d\x01\n" +
+	"\vappend.seal\x12;without seal, records must not be empty, and sha256 must be\x1aAthis.seal || (this.records.size() > 0 && this.sha256.size() == 0)\x1au\n" +
 	"\x13append.producer_seq\x120producer and producer_seq must be given together\x1a,has(this.producer) == has(this.producer_seq)B\x0f\n" +
 	"\r_producer_seqB\x0f\n" +
 	"\r_expected_seq\"\x9b\x01\n" +
