@@ -48,7 +48,10 @@ it("a server whose directory another one has taken over stores nothing more, and
   const client = useClient(second.url);
   const own = await appendUntilFailure(client, "second", 200);
   const results = await within(20_000, "the end of the first server's appends", Promise.all(writing));
-  expect(results.map(({ failure }) => failure?.code)).toEqual(results.map(() => Code.Unavailable));
+  for (const { failure } of results) {
+    // One that reaches the server as it drains is refused before it is processed.
+    if (failure?.rawMessage.includes("REFUSED_STREAM") !== true) expect(failure?.code).toBe(Code.Unavailable);
+  }
   expect(await within(20_000, "the end of the first server", first.exited)).toBe(1);
   expect(first.log).toContain("another process has taken over the data directory");
   const stored = new Map<string, number>();
