@@ -5,6 +5,7 @@ import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
 import type { BigIntStats } from "node:fs";
 import { CliError, fileError } from "./failure.ts";
+import { snapshotOf } from "./snapshot.ts";
 
 /** The headers of a pushed file's first record: they say which file it is, and how it was cut. */
 export interface FileHeaders extends Record<string, string> {
@@ -49,7 +50,15 @@ export class FileSource {
         `${path} is not a regular file: to append lines as they arrive, pipe it into \`push STREAM -\``,
       );
     }
-    return new FileSource(path, file, stats, chunkBytes);
+    try {
+      const snapshot = await snapshotOf(file, stats);
+      if (snapshot === undefined) return new FileSource(path, file, stats, chunkBytes);
+      await file.close();
+      return new FileSource(path, snapshot, await snapshot.stat({ bigint: true }), chunkBytes);
+    } catch (error) {
+      await file.close();
+      throw fileError(path, "read", error);
+    }
   }
 
   private constructor(path: string, file: FileHandle, stats: BigIntStats, chunkBytes: number) {

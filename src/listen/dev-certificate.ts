@@ -80,9 +80,9 @@ export async function createDevCertificates(options: DevCertificateOptions): Pro
     webcrypto as Crypto,
   );
   return {
-    ca: ca.toString("pem"),
+    ca: `${ca.toString("pem")}\n`,
     caKey: await privateKeyPem(caKeys.privateKey),
-    cert: cert.toString("pem"),
+    cert: `${cert.toString("pem")}\n`,
     key: await privateKeyPem(keys.privateKey),
   };
 }
@@ -92,7 +92,7 @@ async function generateKeys(): Promise<CryptoKeyPair> {
 }
 
 async function privateKeyPem(key: CryptoKey): Promise<string> {
-  return PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY");
+  return `${PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY")}\n`;
 }
 
 /** 127 random bits: positive, and unlikely to repeat (RFC 5280, section 4.1.2.2). */

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { appendFile, utimes, writeFile } from "node:fs/promises";
+import { appendFile, readFile, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { FileSource } from "../../src/cli/file-source.ts";
@@ -39,6 +39,20 @@ describe("FileSource", () => {
     expect(await hex(source)).toBe(sha256);
     expect(await hex(source)).toBe(sha256);
   });
+
+  it.runIf(process.platform === "linux").each(["/proc/cpuinfo", "/proc/version"])(
+    "reads %s to its end, whatever size it claims",
+    async (path) => {
+      const expected = await readFile(path);
+      const source = await FileSource.open(path, 100);
+      onTestFinished(() => source.close());
+      expect(source.size).toBe(expected.length);
+      expect(source.headers["file-size"]).toBe(String(expected.length));
+      // The frequencies of cores change.
+      expect((await take(source, 0)).toString().replace(/\d+/g, "")).toBe(expected.toString().replace(/\d+/g, ""));
+      expect(await hex(source)).toHaveLength(64);
+    },
+  );
 
   it("hashes what was never read as chunks", async () => {
     const { source } = await open(data, 100);

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { exitCodes } from "../../src/cli/exit-codes.ts";
@@ -278,10 +278,12 @@ describe("cert", () => {
   });
 
   it("keeps the keys from other users", async () => {
-    const { stat } = await import("node:fs/promises");
     const dir = await tempDir();
     await runCli(["cert", "--out", dir]);
     for (const name of ["key.pem", "ca-key.pem"]) expect((await stat(join(dir, name))).mode & 0o777).toBe(0o600);
+    for (const name of ["cert.pem", "ca.pem", "key.pem", "ca-key.pem"]) {
+      expect(await readFile(join(dir, name), "utf8")).toMatch(/-----END [A-Z ]+-----\n$/);
+    }
   });
 
   it("says what is wrong with the directory", async () => {

@@ -1,0 +1,41 @@
+import type { BigIntStats } from "node:fs";
+import { mkdtemp, open, rm } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** Files up to this size, in bytes, are read to see whether it is true. Files that the kernel makes up claim 0 or 4096. */
+const doubtfulBytes = 64n * 1024n;
+const readBytes = 64 * 1024;
+
+/**
+ * Copies a file whose size is not what it says, as those in /proc and /sys, to a temporary one without a name. Returns
+ * undefined for other files. The caller closes both.
+ */
+export async function snapshotOf(file: FileHandle, stats: BigIntStats): Promise<FileHandle | undefined> {
+  if (stats.size > doubtfulBytes) return undefined;
+  const first = Buffer.alloc(Number(doubtfulBytes) + 1);
+  let length = 0;
+  for (let read = -1; read !== 0 && length < first.length; length += read) {
+    read = (await file.read(first, length, first.length - length, length)).bytesRead;
+  }
+  if (BigInt(length) === stats.size) return undefined;
+  const dir = await mkdtemp(join(tmpdir(), "sluice-push-"));
+  try {
+    const copy = await open(join(dir, "snapshot"), "wx+", 0o600);
+    try {
+      await copy.write(first, 0, length, 0);
+      const chunk = Buffer.alloc(readBytes);
+      for (let at = length, read = -1; read !== 0; at += read) {
+        read = (await file.read(chunk, 0, readBytes, at)).bytesRead;
+        await copy.write(chunk, 0, read, at);
+      }
+      return copy;
+    } catch (error) {
+      await copy.close();
+      throw error;
+    }
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
