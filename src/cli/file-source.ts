@@ -33,7 +33,7 @@ export class FileSource {
   readonly #hash: Hash = createHash("sha256");
   #hashedTo = 0;
 
-  static async open(path: string, chunkBytes: number): Promise<FileSource> {
+  static async open(path: string, chunkBytes: number, signal: AbortSignal): Promise<FileSource> {
     let file: FileHandle;
     try {
       file = await open(path, "r");
@@ -51,12 +51,13 @@ export class FileSource {
       );
     }
     try {
-      const snapshot = await snapshotOf(file, stats);
+      const snapshot = await snapshotOf(file, stats, signal);
       if (snapshot === undefined) return new FileSource(path, file, stats, chunkBytes);
       await file.close();
       return new FileSource(path, snapshot, await snapshot.stat({ bigint: true }), chunkBytes);
     } catch (error) {
       await file.close();
+      signal.throwIfAborted();
       throw fileError(path, "read", error);
     }
   }

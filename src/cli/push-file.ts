@@ -49,10 +49,10 @@ async function pushOnce(session: ClientSession, options: PushFileOptions): Promi
   const { client, signal } = session;
   const { stream, path } = options;
   // The file first: a wrong path needs no server.
-  await (await FileSource.open(path, options.chunkBytes)).close();
+  await (await FileSource.open(path, options.chunkBytes, signal)).close();
   const info = await findStream(client, stream, signal);
   const stored = info === undefined ? undefined : await firstHeaders(client, info, signal);
-  const source = await FileSource.open(path, Number(stored?.["chunk-bytes"] ?? options.chunkBytes));
+  const source = await FileSource.open(path, Number(stored?.["chunk-bytes"] ?? options.chunkBytes), signal);
   try {
     if (info?.sealed === true) {
       await compareSealed(session, options, info, source);

@@ -12,7 +12,11 @@ const readBytes = 64 * 1024;
  * Copies a file whose size is not what it says, as those in /proc and /sys, to a temporary one without a name. Returns
  * undefined for other files. The caller closes both.
  */
-export async function snapshotOf(file: FileHandle, stats: BigIntStats): Promise<FileHandle | undefined> {
+export async function snapshotOf(
+  file: FileHandle,
+  stats: BigIntStats,
+  signal: AbortSignal,
+): Promise<FileHandle | undefined> {
   if (stats.size > doubtfulBytes) return undefined;
   const first = Buffer.alloc(Number(doubtfulBytes) + 1);
   let length = 0;
@@ -24,11 +28,12 @@ export async function snapshotOf(file: FileHandle, stats: BigIntStats): Promise<
   try {
     const copy = await open(join(dir, "snapshot"), "wx+", 0o600);
     try {
-      await copy.write(first, 0, length, 0);
+      await writeAll(copy, first.subarray(0, length), 0);
       const chunk = Buffer.alloc(readBytes);
       for (let at = length, read = -1; read !== 0; at += read) {
+        signal.throwIfAborted();
         read = (await file.read(chunk, 0, readBytes, at)).bytesRead;
-        await copy.write(chunk, 0, read, at);
+        await writeAll(copy, chunk.subarray(0, read), at);
       }
       return copy;
     } catch (error) {
@@ -37,5 +42,11 @@ export async function snapshotOf(file: FileHandle, stats: BigIntStats): Promise<
     }
   } finally {
     await rm(dir, { recursive: true, force: true });
+  }
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
   }
 }

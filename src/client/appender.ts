@@ -19,7 +19,7 @@ export interface AppenderOptions {
    */
   readonly producerId?: string;
   /**
-   * For a program that gives the same batches again on purpose, such as from a file or a log: it then claims nothing, and
+   * For a program that sends the same batches again on purpose, such as from a file or a log: it then claims nothing, and
    * numbers its batches from 0 within this epoch each time. Default: the server hands it out.
    */
   readonly epoch?: bigint | number;
@@ -114,6 +114,8 @@ class ResumingAppender implements Appender {
   /** Whether the call that runs sends batches again, which may be stored already. */
   #resends = false;
   #count = 0;
+  /** The server has forgotten the producer once, and with it where what this appender stored begins. */
+  #forgotten = false;
   #state: "open" | "closing" | "closed" = "open";
   #failure: { error: unknown } | undefined;
   #running: Promise<void> | undefined;
@@ -145,6 +147,11 @@ class ResumingAppender implements Appender {
   }
 
   seal(sha256: Uint8Array = new Uint8Array()): Promise<Ack> {
+    if (this.#forgotten && sha256.byteLength > 0) {
+      const message =
+        "the server has forgotten where this appender began (--producer-ttl): seal without a checksum, or check the stream with sealStream";
+      return Promise.reject(new ConnectError(message, Code.FailedPrecondition));
+    }
     return this.#add([], { sha256 });
   }
 
@@ -232,6 +239,7 @@ class ResumingAppender implements Appender {
 
   /** Begins another epoch with what is pending. */
   #begin(): void {
+    this.#forgotten = true;
     this.#epoch = undefined;
     this.#sentTo = 0n;
     this.#nextProducerSeq = 0n;

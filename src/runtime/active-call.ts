@@ -185,6 +185,13 @@ export class ActiveCall implements Call {
         call.#farewellAt = Infinity;
         call.#exchange.reset();
       }
+    } else if (call.#abort.aborted) {
+      // The handler is done, and the peer does not take the answer. Nothing more can be said to it.
+      call.#nextLookAt = Infinity;
+      if (Math.min(call.#deadlineAt, call.#longestAt) <= now) {
+        call.#deadlineAt = call.#longestAt = Infinity;
+        call.#exchange.reset();
+      }
     } else if (call.#deadlineAt <= now) {
       call.end(new ConnectError("the operation timed out", Code.DeadlineExceeded));
     } else if (call.#longestAt <= now) {

@@ -87,7 +87,7 @@ export class RunningCalls {
     return this.#running.size;
   }
 
-  /** Counts a call, from here until it is over. `reset` cuts its stream if it cannot end in order. */
+  /** Counts a call, from here until it is over. `cut` resets its stream if it cannot end in order. */
   begin(
     exchange: HttpExchange,
     about: Pick<Call, "procedure" | "shape" | "protocol">,

@@ -35,9 +35,11 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
   const readWording = new ReadWording((message) => create(ReadResponseSchema, { message }));
   const exchangeWording = new ReadWording((message) => create(ExchangeResponseSchema, { message }));
   const followers = new Followers();
-  onAbort(drainSignal, (reason) => {
-    followers.end(reason);
-  });
+  for (const signal of [drainSignal, store.broken]) {
+    onAbort(signal, (reason) => {
+      followers.end(reason);
+    });
+  }
 
   function authorize(context: HandlerContext, access: "read" | "write", stream: string): void {
     requireScope(context.values.get(principalKey), { kind: "data", access, stream });
@@ -52,8 +54,8 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
   async function appendOne(request: AppendRequest, context: HandlerContext): Promise<AppendResult> {
     authorize(context, "write", request.stream);
     const records = toRecords(request.stream, request.records, limits);
-    const appender = await store.openAppender(sessionOptions(request));
     const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
+    const appender = await store.openAppender(sessionOptions(request));
     const stored = appender.append({ records, ...(producerSeq === undefined ? {} : { producerSeq }) });
     appender.close();
     return stored;

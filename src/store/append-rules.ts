@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { DomainError } from "../errors.ts";
 import { recordSize } from "./store.ts";
-import type { AppendInput, ProducerId, SealChecksum, StreamInfo } from "./store.ts";
+import { contentOf, encodeBatch } from "./lmdb-codec.ts";
+import type { AppendInput, ProducerId, SealChecksum, StoredRecord, StreamInfo } from "./store.ts";
 
 /** Batches of a producer whose positions are remembered, so that a repeat is answered with them. */
 export const producerWindow = 1024;
@@ -9,19 +10,33 @@ export const producerWindow = 1024;
 /** The epoch of the first claim: below it are those that clients choose by themselves. */
 const firstClaim = 1;
 
-/** The epoch that a claim hands out. `claims` is the highest one of the stream, also of producers that are forgotten. */
+/** The epoch that a claim hands out. `claims` is the highest one of the stream, also of producers that are forgotten. Throws a DomainError if there is none left. */
 export function nextEpoch(claims: number | undefined, state: ProducerState | undefined): number {
-  return Math.max(firstClaim, (claims ?? 0) + 1, (state?.epoch ?? 0) + 1);
+  const epoch = Math.max(firstClaim, (claims ?? 0) + 1, (state?.epoch ?? 0) + 1);
+  if (epoch <= Number.MAX_SAFE_INTEGER) return epoch;
+  const detail = "a producer of this stream has used the highest epoch there is: use another stream";
+  throw new DomainError({ kind: "invalid-argument", detail });
 }
 
 /** Bytes of a digest: two contents have the same by chance once in 2^64 times. */
 const digestBytes = 8;
 
-/** A digest of what a batch holds: its encoded records, and whether it seals the stream. */
-export function digestOf(records: Uint8Array, seals: boolean): Uint8Array {
-  const hash = createHash("sha256").update(records);
-  if (seals) hash.update("seal");
+/**
+ * A digest of what a batch holds: its records, and whether it seals the stream. `encoded` is their stored form, if it is
+ * at hand. Headers have no order: clients in other languages send them in another one each time.
+ */
+export function digestOf({ records, seal: seals }: AppendInput, encoded?: Buffer): Uint8Array {
+  const ordered = records.every(({ headers }) => Object.keys(headers).length < 2);
+  const bytes = ordered && encoded !== undefined ? encoded : encodeBatch(0, ordered ? records : records.map(sorted));
+  const hash = createHash("sha256").update(contentOf(bytes));
+  if (seals !== undefined) hash.update("seal");
   return hash.digest().subarray(0, digestBytes);
+}
+
+/** The record with its headers in the order of their names. */
+function sorted({ headers, data }: StoredRecord): StoredRecord {
+  const entries = Object.entries(headers).sort(([a], [b]) => (a < b ? -1 : 1));
+  return { headers: Object.fromEntries(entries), data };
 }
 
 /**

@@ -1,7 +1,8 @@
 import type { TimeSlice } from "../async/time-slice.ts";
 import { producerWindow } from "./append-rules.ts";
+import type { ProducerState } from "./append-rules.ts";
 import { removalChunk } from "./lmdb-batches.ts";
-import type { Committer } from "./lmdb-commit.ts";
+import type { Commit, Committer } from "./lmdb-commit.ts";
 import type { Tables } from "./lmdb-env.ts";
 import type { OpenProducers } from "./open-producers.ts";
 
@@ -31,6 +32,17 @@ export async function collectGarbage(tables: Tables, committer: Committer): Prom
   }
 }
 
+/** Removes the positions of a producer's batches. */
+export function forgetPositions(
+  { positions }: Tables,
+  commit: Commit,
+  producer: [number, string],
+  state: ProducerState | undefined,
+): void {
+  const next = state?.nextProducerSeq ?? 0;
+  for (let seq = Math.max(0, next - producerWindow); seq < next; seq++) commit.remove(positions, [...producer, seq]);
+}
+
 /** Producers that one sweep looks at, at most; the next one goes on with the others. */
 const producersPerSweep = 20_000;
 /** Those that are read together, between two looks at the time. */
@@ -47,7 +59,7 @@ export async function forgetProducers(
   after: [number, string] | undefined,
   slice: TimeSlice,
 ): Promise<[number, string] | undefined> {
-  const { producers, positions } = tables;
+  const { producers } = tables;
   let last = after;
   for (let looked = 0; looked < producersPerSweep; looked += producersAtOnce) {
     const range = { ...(last === undefined ? {} : { start: last, exclusiveStart: true }), limit: producersAtOnce };
@@ -61,8 +73,7 @@ export async function forgetProducers(
           const row = commit.get(producers, key);
           if (row === undefined || row.lastTimeMs >= idle.before || idle.open.has(...key)) return;
           commit.remove(producers, key);
-          const first = Math.max(0, row.nextProducerSeq - producerWindow);
-          for (let seq = first; seq < row.nextProducerSeq; seq++) commit.remove(positions, [...key, seq]);
+          forgetPositions(tables, commit, key, row);
         }),
       );
       removals += Math.min(value.nextProducerSeq, producerWindow);

@@ -196,10 +196,10 @@ export class Committer {
       for (const { resolve } of done) resolve();
       for (const { operation, error } of refused) operation.reject(error);
     } catch (error) {
-      const failure = await toDomainError(error, dir);
+      const failure = error instanceof OwnershipLost ? unavailable(error) : await toDomainError(error, dir);
       for (const { reject } of done) reject(failure);
       this.#queue.unshift(...refused.map(({ operation }) => operation));
-      if (error instanceof OwnershipLost || !this.#canRead()) this.#break(failure);
+      if (error instanceof OwnershipLost || !this.#canRead()) this.#break(toError(error));
     }
   }
 
@@ -213,18 +213,27 @@ export class Committer {
     }
   }
 
-  #break(failure: DomainError): void {
+  #break(cause: Error): void {
+    const failure = unavailable(cause);
     this.#broken = failure;
     for (const { reject } of this.#queue.splice(0)) reject(failure);
     this.#options.onBroken(failure);
   }
 }
 
+function unavailable(cause: Error): DomainError {
+  return new DomainError({ kind: "store-unavailable", detail: cause.message }, { cause });
+}
+
 /** A commit fails when the disk is full, or when it is broken; LMDB calls both an input/output error. */
 async function toDomainError(error: unknown, dir: string): Promise<DomainError> {
   const cause = await causeOf(error);
-  const { bavail, bsize } = await statfs(dir);
-  const full = bavail * bsize < fullBelow || /ENOSPC|No space|MAP_FULL/i.test(cause.message);
+  // A directory that has been moved, or a disk that does not answer, has no free space to tell.
+  const free = await statfs(dir).then(
+    ({ bavail, bsize }) => bavail * bsize,
+    () => Infinity,
+  );
+  const full = free < fullBelow || /ENOSPC|No space|MAP_FULL/i.test(cause.message);
   const detail = full ? `the disk of ${dir} is full: free some space` : cause.message;
   return new DomainError({ kind: full ? "store-full" : "store-unavailable", detail }, { cause });
 }

@@ -3,8 +3,8 @@ import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
 import { checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import { batchStart, batchesFrom, dropBefore, isOver, retainedFrom } from "./lmdb-batches.ts";
-import { collectGarbage, forgetProducers } from "./lmdb-cleanup.ts";
-import { contentOf, decodeBatch, decodeHead, encodeBatch } from "./lmdb-codec.ts";
+import { collectGarbage, forgetPositions, forgetProducers } from "./lmdb-cleanup.ts";
+import { decodeBatch, decodeHead, encodeBatch } from "./lmdb-codec.ts";
 import { Committer } from "./lmdb-commit.ts";
 import type { Commit } from "./lmdb-commit.ts";
 import { openTables } from "./lmdb-env.ts";
@@ -134,6 +134,7 @@ class LmdbStore implements Store {
   }
 
   async list({ ranges = [everything], after, limit }: ListOptions, signal?: AbortSignal): Promise<StreamInfo[]> {
+    this.broken.throwIfAborted();
     const found: StreamInfo[] = [];
     const slice = new TimeSlice(signal);
     slice.check();
@@ -203,6 +204,7 @@ class LmdbStore implements Store {
   }
 
   async openAppender(options: AppenderOptions): Promise<Appender> {
+    this.broken.throwIfAborted();
     const { stream, producer } = options;
     let row = this.#tables.streams.get(stream);
     if (row === undefined && options.createIfMissing === true) {
@@ -262,8 +264,10 @@ class LmdbStore implements Store {
       if (row === undefined && createIfMissing === true) row = this.#add(commit, stream, {});
       if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream });
       const { id, info } = row;
-      const epoch = nextEpoch(row.claims, commit.get(producers, [id, producerId]));
+      const state = commit.get(producers, [id, producerId]);
+      const epoch = nextEpoch(row.claims, state);
       this.#putRow(commit, { ...row, claims: epoch });
+      forgetPositions(this.#tables, commit, [id, producerId], state);
       commit.put(producers, [id, producerId], {
         epoch,
         nextProducerSeq: 0,
@@ -413,11 +417,10 @@ class LmdbStore implements Store {
     const state = producer && commit.get(producers, [id, producer.id]);
     const check = { info: row.info, input, producer, state, expectedSeq, nowMs: this.#now() };
     const verdict = judge(check);
-    const seals = input.seal !== undefined;
     if (verdict.kind === "duplicate") {
       const stored = producer && commit.get(positions, [id, producer.id, verdict.producerSeq]);
       if (stored === undefined) throw new Error("a producer's batch was forgotten within its window");
-      checkRepeat(check, stored[2], digestOf(contentOf(encodeBatch(0, input.records)), seals));
+      checkRepeat(check, stored[2], digestOf(input));
       return { firstSeq: stored[0], nextSeq: stored[1], duplicate: true };
     }
     const { firstSeq, nextSeq, timeMs } = verdict;
@@ -447,7 +450,7 @@ class LmdbStore implements Store {
         firstSeq: state?.epoch === producer.epoch && producerSeq > 0 ? state.firstSeq : firstSeq,
         lastTimeMs: timeMs,
       };
-      const digest = digestOf(contentOf(encoded ?? encodeBatch(0, [])), seals);
+      const digest = digestOf(input, encoded);
       commit.put(producers, [id, producer.id], next);
       commit.put(positions, [id, producer.id, producerSeq], [firstSeq, nextSeq, digest]);
       if (producerSeq >= producerWindow) commit.remove(positions, [id, producer.id, producerSeq - producerWindow]);

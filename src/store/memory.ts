@@ -3,7 +3,6 @@ import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
 import { checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
-import { contentOf, encodeBatch } from "./lmdb-codec.ts";
 import { everything, firstBehind, firstIndex } from "./name-order.ts";
 import { OpenProducers } from "./open-producers.ts";
 import { slice } from "./slice.ts";
@@ -108,11 +107,10 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     const state = producer && stream.producers.get(producer.id);
     const check = { info: stream.info, input, producer, state, expectedSeq, nowMs: now() };
     const verdict = judge(check);
-    const digest = (): Uint8Array => digestOf(contentOf(encodeBatch(0, input.records)), input.seal !== undefined);
     if (verdict.kind === "duplicate") {
       const positions = state?.positions.get(verdict.producerSeq);
       if (positions === undefined) throw new Error("a producer's batch was forgotten within its window");
-      checkRepeat(check, positions.digest, digest());
+      checkRepeat(check, positions.digest, digestOf(input));
       return { firstSeq: positions.firstSeq, nextSeq: positions.nextSeq, duplicate: true };
     }
     const { firstSeq, nextSeq, timeMs, bytes } = verdict;
@@ -131,7 +129,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     if (producer !== undefined && input.producerSeq !== undefined) {
       const same = state?.epoch === producer.epoch ? state : undefined;
       const positions = same?.positions ?? new Map<number, StoredPosition>();
-      positions.set(input.producerSeq, { ...result, digest: digest() });
+      positions.set(input.producerSeq, { ...result, digest: digestOf(input) });
       positions.delete(input.producerSeq - producerWindow);
       produced.add(stream);
       stream.producers.set(producer.id, {

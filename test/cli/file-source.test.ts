@@ -10,7 +10,7 @@ const { signal } = new AbortController();
 async function open(data: Uint8Array, chunkBytes: number): Promise<{ source: FileSource; path: string }> {
   const path = join(await tempDir(), "file");
   await writeFile(path, data);
-  const source = await FileSource.open(path, chunkBytes);
+  const source = await FileSource.open(path, chunkBytes, signal);
   onTestFinished(() => source.close());
   return { source, path };
 }
@@ -44,7 +44,7 @@ describe("FileSource", () => {
     "reads %s to its end, whatever size it claims",
     async (path) => {
       const expected = await readFile(path);
-      const source = await FileSource.open(path, 100);
+      const source = await FileSource.open(path, 100, signal);
       onTestFinished(() => source.close());
       expect(source.size).toBe(expected.length);
       expect(source.headers["file-size"]).toBe(String(expected.length));

@@ -311,6 +311,24 @@ export function describeStore(name: string, open: OpenStore): void {
         expect((await store.get("s")).sealed).toBe(false);
       });
 
+      it("may send headers in another order when they send a batch again, as Protobuf's maps have none", async () => {
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        const headersOf = (...names: string[]) => Object.fromEntries(names.map((name) => [name, name]));
+        const batch = (...names: string[]) => ({ records: [record("a", headersOf(...names))], producerSeq: 0 });
+        await one.append(batch("x", "y", "z"));
+        await expect(one.append(batch("z", "x", "y"))).resolves.toMatchObject({ duplicate: true });
+        const two = await store.openAppender({ stream: "s", producer });
+        expect(await problem(two.append(batch("x", "y")))).toBe("producer-conflict");
+      });
+
+      it("get no epoch that is beyond what the wire takes", async () => {
+        const highest = { id: "p", epoch: Number.MAX_SAFE_INTEGER };
+        const one = await store.openAppender({ stream: "s", createIfMissing: true, producer: highest });
+        await one.append(input(0, "a"));
+        expect(await problem(store.claimProducer({ stream: "s", producerId: "p" }))).toBe("invalid-argument");
+        await expect(store.claimProducer({ stream: "s", producerId: "q" })).resolves.toBe(1);
+      });
+
       it("are claimed with an epoch above every one before", async () => {
         expect(await problem(store.claimProducer({ stream: "s", producerId: "p" }))).toBe("stream-not-found");
         const chosen = await store.openAppender({

@@ -259,6 +259,28 @@ describe("bad input", () => {
     expect(unary.trailers["grpc-status"] ?? unary.headers["grpc-status"]).toBe("14");
   });
 
+  it("a client that does not take its answer is cut when the time is up", async () => {
+    const impatient = await useServer({ unaryTimeout: 500 });
+    // Not a byte of a body may be sent to it.
+    const session = connectHttp2(impatient.url, { settings: { initialWindowSize: 0 } });
+    session.on("error", () => undefined);
+    onTestFinished(() => {
+      session.destroy();
+    });
+    await within(10_000, "the server's SETTINGS", once(session, "remoteSettings"));
+    const headers = {
+      ":method": "POST",
+      ":path": greet,
+      "content-type": "application/grpc",
+      authorization: "Bearer sample",
+    };
+    const stream = session.request(headers);
+    stream.on("error", () => undefined);
+    stream.end(envelope(0));
+    await within(10_000, "the end of the stream", closing(stream));
+    expect(stream.rstCode).toBe(constants.NGHTTP2_CANCEL);
+  });
+
   it("1,000 streams opened and reset at once leave nothing behind", async () => {
     const session = useSession(server.url);
     for (let i = 0; i < 1000; i++) {

@@ -2,11 +2,70 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { open } from "lmdb";
+import type { Database } from "lmdb";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { Committer } from "../../src/store/lmdb-commit.ts";
 import { within } from "../support/deadline.ts";
 
+interface Broken {
+  readonly committer: Committer;
+  readonly broken: Error[];
+}
+
+/** A committer whose directory is gone, and whose commits fail as `fail` has it. */
+async function useGone(fail: (meta: Database<unknown, string>) => void): Promise<Broken> {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-commit-"));
+  const root = open({ path: dir, overlappingSync: false, eventTurnBatching: false });
+  const meta = root.openDB<unknown, string>({ name: "meta", encoding: "json" });
+  onTestFinished(() => root.close());
+  await rm(dir, { recursive: true });
+  const broken: Error[] = [];
+  const committer = new Committer({
+    dir,
+    meta,
+    lostKey: "lost",
+    complete(commit) {
+      commit.put(meta, "key", 1);
+      fail(meta);
+    },
+    onBroken: (failure) => broken.push(failure),
+  });
+  return { committer, broken };
+}
+
 describe("a group commit that fails", () => {
+  it("in a directory that is gone fails what waits for it, and goes on", async () => {
+    const { committer, broken } = await useGone(() => {
+      throw new Error("the disk");
+    });
+    for (let i = 0; i < 2; i++) {
+      const work = within(
+        10_000,
+        "the end of an operation",
+        committer.submit(() => i),
+      );
+      await expect(work).rejects.toMatchObject({ problem: { kind: "store-unavailable", detail: "the disk" } });
+    }
+    expect(broken).toEqual([]);
+    await committer.close();
+  });
+
+  it("because another process has the store fails all that comes later, whatever room the disk has", async () => {
+    const { committer, broken } = await useGone((meta) => {
+      meta.putSync("lost", true);
+    });
+    for (let i = 0; i < 2; i++) {
+      const work = within(
+        10_000,
+        "the end of an operation",
+        committer.submit(() => i),
+      );
+      await expect(work).rejects.toMatchObject({ problem: { kind: "store-unavailable" } });
+    }
+    expect(broken).toHaveLength(1);
+    await committer.close();
+  });
+
   it("leaves nothing behind, and has what it refused decided again", async () => {
     const dir = await mkdtemp(join(tmpdir(), "sluice-commit-"));
     const root = open({ path: dir, overlappingSync: false, eventTurnBatching: false });
