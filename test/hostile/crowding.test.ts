@@ -133,6 +133,8 @@ describe("a full house", () => {
     session.on("error", () => undefined);
     let sent = 0;
     const timer = setInterval(() => {
+      // Some time before its "close".
+      if (session.destroyed) return;
       session.ping(() => sent++);
       session.settings({ initialWindowSize: 65_535 + sent });
     }, 50);

