@@ -41,7 +41,7 @@ export interface Tables {
   /** [stream id, producer id]. */
   readonly producers: Database<ProducerRow, [number, string]>;
   /** [stream id, producer id, producer_seq] -> [first seq, next seq, digest]; older versions stored no digest. */
-  readonly positions: Database<[number, number, Uint8Array?], [number, string, number]>;
+  readonly positions: Database<[number, number, string?], [number, string, number]>;
   /** Ids of deleted streams whose records are still there. */
   readonly garbage: Database<true, number>;
 }

@@ -21,7 +21,7 @@ import type {
 import { recordsSize } from "./store.ts";
 import { Watchers } from "./watchers.ts";
 
-type StoredPosition = AppendResult & { readonly digest: Uint8Array };
+type StoredPosition = AppendResult & { readonly digest: string };
 
 interface MemoryProducer extends ProducerState {
   readonly positions: Map<number, StoredPosition>;
