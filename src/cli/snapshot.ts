@@ -4,13 +4,13 @@ import type { FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Files up to this size, in bytes, are read to see whether it is true. Files that the kernel makes up claim 0 or 4096. */
+/** Files that report up to this size, in bytes, are read to check it: those in /proc report 0, those in /sys 4,096. */
 const doubtfulBytes = 64n * 1024n;
 const readBytes = 64 * 1024;
 
 /**
- * Copies a file whose size is not what it says, as those in /proc and /sys, to a temporary one without a name. Returns
- * undefined for other files. The caller closes both.
+ * Copies a file that reports a wrong size, such as one in /proc, to a temporary file that has been unlinked. Returns
+ * undefined for other files. The caller closes both handles.
  */
 export async function snapshotOf(
   file: FileHandle,

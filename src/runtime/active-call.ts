@@ -23,7 +23,7 @@ export interface CallLimits {
   readonly idleMs?: number;
 }
 
-/** What can cut the stream of a call that could not end in order. */
+/** Resets the HTTP stream of a call that could not end in order. */
 interface Resettable {
   reset(): void;
 }

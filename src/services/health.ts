@@ -91,7 +91,7 @@ export function createHealthService(state: HealthState, drainSignal: AbortSignal
 
     // A generator keeps its arguments for as long as it lives: it gets the name, and not the request.
     watch({ service }, context) {
-      // Nothing may change for days. A client that was told of an end would take the service for unhealthy.
+      // Nothing may change for days, and gRPC's clients take the end of a watch for an unhealthy service.
       context.values.get(callKey)?.mayIdle();
       return statuses(service, callEndOf(context));
     },

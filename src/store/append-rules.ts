@@ -7,12 +7,12 @@ import type { AppendInput, ProducerId, SealChecksum, StoredRecord, StreamInfo } 
 /** Batches of a producer whose positions are remembered, so that a repeat is answered with them. */
 export const producerWindow = 1024;
 
-/** The epoch of the first claim: below it are those that clients choose by themselves. */
-const firstClaim = 1;
-
-/** The epoch that a claim hands out. `claims` is the highest one of the stream, also of producers that are forgotten. Throws a DomainError if there is none left. */
+/**
+ * Returns the epoch that a claim hands out, from 1 on. `claims` is the highest one claimed in the stream, also of
+ * producers that are forgotten. Throws a DomainError if there is no higher one.
+ */
 export function nextEpoch(claims: number | undefined, state: ProducerState | undefined): number {
-  const epoch = Math.max(firstClaim, (claims ?? 0) + 1, (state?.epoch ?? 0) + 1);
+  const epoch = Math.max(claims ?? 0, state?.epoch ?? 0) + 1;
   if (epoch <= Number.MAX_SAFE_INTEGER) return epoch;
   const detail = "a producer of this stream has used the highest epoch there is: use another stream";
   throw new DomainError({ kind: "invalid-argument", detail });
@@ -22,8 +22,8 @@ export function nextEpoch(claims: number | undefined, state: ProducerState | und
 const digestLength = 16;
 
 /**
- * A digest of what a batch holds: its records, and whether it seals the stream. `encoded` is their stored form, if it is
- * at hand. Headers have no order: clients in other languages send them in another one each time.
+ * Returns a digest of the records of a batch, and of whether it seals the stream. `encoded` is the stored form, if the
+ * caller has it. The order of headers does not count: clients in other languages may change it when they resend.
  */
 export function digestOf({ records, seal: seals }: AppendInput, encoded?: Buffer): string {
   const ordered = !records.some(hasSeveralHeaders);

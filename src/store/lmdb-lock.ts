@@ -31,8 +31,8 @@ function lostKeyOf(nonce: string): string {
  * replaces the owner in a transaction, so that of two only one succeeds.
  *
  * No answer does not prove that the owner has ended: its socket may have been
- * removed, or be on another host. The one that is replaced is told by a key of
- * its own, on whose absence each of its commits depends.
+ * removed, or be on another host. The new owner therefore writes a key with the
+ * nonce of the old one, whose commits succeed only while that key is absent.
  */
 export async function lockStore(dir: string, { root, meta }: Tables): Promise<Ownership> {
   const nonce = randomUUID().slice(0, 8);

@@ -2,7 +2,7 @@
 export class OpenProducers {
   readonly #counts = new Map<string, number>();
 
-  /** Counts an appender of the producer. Returns what is to be called when it is closed, which has an effect once. */
+  /** Counts an open appender of the producer. Returns a function that stops counting it; later calls do nothing. */
   enter(streamId: number, producerId: string): () => void {
     const key = keyOf(streamId, producerId);
     this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);

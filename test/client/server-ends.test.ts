@@ -19,7 +19,7 @@ describe("a server that ends calls for reasons of its own", () => {
   it.each([
     ["--stream-timeout", { streamTimeout: 300 }],
     ["--max-connection-age", { maxConnectionAge: 1000, maxConnectionAgeGrace: 100 }],
-  ])("is left by followers and appenders for another call: %s", async (_option, config) => {
+  ])("does not end followers and appenders, which resume on another call: %s", async (_option, config) => {
     const client = useClient((await useServer(config)).url);
     let ends = 0;
     const onRetry = (): void => {
@@ -45,7 +45,7 @@ describe("a server that ends calls for reasons of its own", () => {
     await appender.close();
   });
 
-  it("says that it may be tried again, and when", async () => {
+  it("tells the client when it may retry", async () => {
     const server = await useServer({ streamIdleTimeout: 200 });
     const made = createTransport({ protocol: "grpc", httpVersion: "2", tls: false }, server.url);
     onTestFinished(made.close);
@@ -60,7 +60,7 @@ describe("a server that ends calls for reasons of its own", () => {
     expect(failure).toMatchObject({ details: [{ type: "google.rpc.RetryInfo" }] });
   });
 
-  it("does not end a watch of health, on which nothing may happen for days", async () => {
+  it("does not end a health watch that is idle", async () => {
     const server = await useServer({ streamIdleTimeout: 200, adminPort: 0 });
     const made = createTransport({ protocol: "grpc", httpVersion: "2", tls: false }, server.url);
     onTestFinished(made.close);

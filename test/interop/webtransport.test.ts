@@ -243,7 +243,8 @@ describe("a server that takes WebTransport", () => {
     expect(String(outcome.streams[0])).not.toMatch(/Hello/);
   });
 
-  // In some runs Chromium delivers no datagram of a session at all, though it says that it has sent them: then another one.
+  // In about every second run of this file no datagram reaches the server before the session is closed as idle. The cause
+  // is not known: a retry opens another session.
   it(
     "closes a session that neither calls nor sends datagrams after --connection-idle-timeout, and no other",
     { retry: 3 },

@@ -12,7 +12,7 @@ interface Broken {
   readonly broken: Error[];
 }
 
-/** A committer whose directory is gone, and whose commits fail as `fail` has it. */
+/** A committer whose directory has been removed. `fail` runs before each commit is written. */
 async function useGone(fail: (meta: Database<unknown, string>) => void): Promise<Broken> {
   const dir = await mkdtemp(join(tmpdir(), "sluice-commit-"));
   const root = open({ path: dir, overlappingSync: false, eventTurnBatching: false });
@@ -34,7 +34,7 @@ async function useGone(fail: (meta: Database<unknown, string>) => void): Promise
 }
 
 describe("a group commit that fails", () => {
-  it("in a directory that is gone fails what waits for it, and goes on", async () => {
+  it("rejects what waits for it when the directory is gone, and takes more", async () => {
     const { committer, broken } = await useGone(() => {
       throw new Error("the disk");
     });
@@ -50,7 +50,7 @@ describe("a group commit that fails", () => {
     await committer.close();
   });
 
-  it("because another process has the store fails all that comes later, whatever room the disk has", async () => {
+  it("rejects everything later once another process owns the store, however full the disk is", async () => {
     const { committer, broken } = await useGone((meta) => {
       meta.putSync("lost", true);
     });
@@ -66,7 +66,7 @@ describe("a group commit that fails", () => {
     await committer.close();
   });
 
-  it("leaves nothing behind, and has what it refused decided again", async () => {
+  it("leaves nothing behind, and decides again on what it refused", async () => {
     const dir = await mkdtemp(join(tmpdir(), "sluice-commit-"));
     const root = open({ path: dir, overlappingSync: false, eventTurnBatching: false });
     const table = root.openDB<string, string>({ name: "table", encoding: "json" });
@@ -97,7 +97,6 @@ describe("a group commit that fails", () => {
     const first = claim("first");
     const second = claim("second");
     await expect(within(10_000, "the first", first)).rejects.toThrow("the disk");
-    broken = false;
     await expect(within(10_000, "the second", second)).resolves.toBe("second");
     expect(table.get("key")).toBe("second");
     await expect(claim("third")).rejects.toThrow("second has it");
