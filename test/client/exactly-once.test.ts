@@ -9,19 +9,12 @@ import type { Config } from "../../src/config.ts";
 import { random, useProxy } from "../support/cutting-proxy.ts";
 import { within } from "../support/deadline.ts";
 import { useServer } from "../support/server.ts";
+import { storedTexts, useSluiceClient } from "../support/sluice-client.ts";
 
 const retry = { attempts: 50, baseDelayMs: 1, maxDelayMs: 20 };
 
 function useClient(url: string, options: Partial<SluiceClientOptions> = {}): SluiceClient {
-  const client = createSluiceClient({ url, token: "sample", retry, ...options });
-  onTestFinished(() => client.close());
-  return client;
-}
-
-async function textsOf(client: SluiceClient, stream: string): Promise<string[]> {
-  const texts: string[] = [];
-  for await (const { data } of client.data.read(stream)) texts.push(Buffer.from(data).toString());
-  return texts;
+  return useSluiceClient(url, { retry, ...options });
 }
 
 const lanes = [
@@ -76,7 +69,7 @@ describe("over connections that are cut at random places", () => {
         }
         await within(60_000, "the last ack", appender.close());
         await Promise.all(acks);
-        expect(await textsOf(direct, "s")).toEqual(input);
+        expect(await storedTexts(direct, "s")).toEqual(input);
         await within(60_000, "the reader's last record", following);
         expect(seen).toEqual(input);
         expect(writes.cuts).toBeGreaterThan(3);
@@ -146,7 +139,7 @@ describe("what comes back", () => {
     await expect(appender.append([{ data: "4" }])).rejects.toThrow(/expected the tail to be 5/);
     await expect(appender.ready()).rejects.toThrow(/expected the tail to be 5/);
     await expect(appender.close()).rejects.toThrow(/expected the tail to be 5/);
-    expect(await textsOf(client, "s")).toEqual([]);
+    expect(await storedTexts(client, "s")).toEqual([]);
   });
 
   it("an appender goes on after its idle call was ended by the server", async () => {
@@ -156,7 +149,7 @@ describe("what comes back", () => {
     await new Promise((resolve) => setTimeout(resolve, 300));
     await within(10_000, "the second ack", appender.append([{ data: "b" }]));
     await appender.close();
-    expect(await textsOf(client, "s")).toEqual(["a", "b"]);
+    expect(await storedTexts(client, "s")).toEqual(["a", "b"]);
   });
 
   it("a following read resumes when its server is replaced", async () => {

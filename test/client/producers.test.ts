@@ -4,10 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { DataError_Reason as Reason } from "../../gen/data/v1/data_pb.ts";
-import { createSluiceClient, dataErrorOf } from "../../src/client/index.ts";
-import type { Ack, Appender, SluiceClient } from "../../src/client/index.ts";
+import { dataErrorOf } from "../../src/client/index.ts";
+import type { Ack, Appender } from "../../src/client/index.ts";
 import { until, within } from "../support/deadline.ts";
 import { startServer, useServer } from "../support/server.ts";
+import { storedTexts, useSluiceClient } from "../support/sluice-client.ts";
 
 const lanes = [
   { protocol: "connect", httpVersion: "2" },
@@ -15,18 +16,6 @@ const lanes = [
   { protocol: "grpc-web", httpVersion: "2" },
   { protocol: "connect", httpVersion: "1.1" },
 ] as const;
-
-function useClient(url: string, lane: (typeof lanes)[number] = lanes[0]): SluiceClient {
-  const client = createSluiceClient({ url, token: "sample", ...lane });
-  onTestFinished(() => client.close());
-  return client;
-}
-
-async function textsOf(client: SluiceClient, stream: string): Promise<string[]> {
-  const texts: string[] = [];
-  for await (const { data } of client.data.read(stream)) texts.push(Buffer.from(data).toString());
-  return texts;
-}
 
 function sha256Of(text: string): Uint8Array {
   return createHash("sha256").update(text).digest();
@@ -49,7 +38,7 @@ async function reasonOf(work: Promise<unknown>): Promise<string> {
 for (const lane of lanes) {
   describe(`a producer id over ${lane.protocol} on HTTP/${lane.httpVersion}`, () => {
     it("that is used again by the next run of a program loses nothing, and fences the run before", async () => {
-      const client = useClient((await useServer()).url, lane);
+      const client = useSluiceClient((await useServer()).url, lane);
       const options = { producerId: "host1", createIfMissing: true };
       const first = client.data.appender("s", options);
       await appendAll(first, "1a", "1b");
@@ -62,11 +51,11 @@ for (const lane of lanes) {
       ]);
       expect(await reasonOf(first.append([{ data: "late" }]))).toBe("PRODUCER_FENCED");
       await second.close();
-      expect(await textsOf(client, "s")).toEqual(["1a", "1b", "2a", "2b", "2c"]);
+      expect(await storedTexts(client, "s")).toEqual(["1a", "1b", "2a", "2b", "2c"]);
     });
 
     it("seals behind its batches, with the SHA-256 of all of them, and not once it is fenced", async () => {
-      const client = useClient((await useServer()).url, lane);
+      const client = useSluiceClient((await useServer()).url, lane);
       const options = { producerId: "host1", createIfMissing: true };
       const fenced = client.data.appender("s", options);
       await appendAll(fenced, "before");
@@ -86,7 +75,7 @@ for (const lane of lanes) {
     });
 
     it("with an epoch of the program's own stores the same batches once, and tells of others", async () => {
-      const client = useClient((await useServer()).url, lane);
+      const client = useSluiceClient((await useServer()).url, lane);
       const options = { producerId: "file", epoch: 0, createIfMissing: true };
       const run = async (...texts: string[]): Promise<boolean[]> => {
         const appender = client.data.appender("s", options);
@@ -97,13 +86,13 @@ for (const lane of lanes) {
       expect(await run("a", "b")).toEqual([false, false]);
       expect(await run("a", "b", "c")).toEqual([true, true, false]);
       expect(await reasonOf(run("a", "other"))).toBe("PRODUCER_CONFLICT");
-      expect(await textsOf(client, "s")).toEqual(["a", "b", "c"]);
+      expect(await storedTexts(client, "s")).toEqual(["a", "b", "c"]);
     });
   });
 }
 
 it("an exchange claims its producer, too", async () => {
-  const client = useClient((await useServer()).url);
+  const client = useSluiceClient((await useServer()).url);
   for (const run of ["1", "2"]) {
     const exchange = client.data.exchange("s", { producerId: "host1", createIfMissing: true });
     const events = (async () => {
@@ -114,11 +103,11 @@ it("an exchange claims its producer, too", async () => {
     exchange.end();
     await within(10_000, "the end", events);
   }
-  expect(await textsOf(client, "s")).toEqual(["1", "2"]);
+  expect(await storedTexts(client, "s")).toEqual(["1", "2"]);
 });
 
 it("unary appends under a claimed producer are stored once each", async () => {
-  const client = useClient((await useServer()).url);
+  const client = useSluiceClient((await useServer()).url);
   const claim = (): Promise<bigint> => client.data.claimProducer("s", "host1", { createIfMissing: true });
   const producer = { id: "host1", epoch: await claim() };
   const append = (data: string, producerSeq: number) => client.data.append("s", [{ data }], { producer, producerSeq });
@@ -135,7 +124,7 @@ describe("a producer that the server has forgotten", () => {
     const dataDir = await mkdtemp(join(tmpdir(), "sluice-producers-"));
     onTestFinished(() => rm(dataDir, { recursive: true }));
     const before = await startServer({ store: "lmdb", dataDir });
-    const client = useClient(before.url);
+    const client = useSluiceClient(before.url);
     const appender = client.data.appender("s", { producerId: "host1", createIfMissing: true, ...options });
     await appendAll(appender, "a", "b");
     await before.close();
@@ -155,12 +144,12 @@ describe("a producer that the server has forgotten", () => {
     const { client, appender } = await useForgotten({});
     await appendAll(appender, "c", "d");
     await appender.close();
-    expect(await textsOf(client, "s")).toEqual(["a", "b", "c", "d"]);
+    expect(await storedTexts(client, "s")).toEqual(["a", "b", "c", "d"]);
   });
 
   it("fails with what the server expects, if the program numbers its batches itself", async () => {
     const { client, appender } = await useForgotten({ epoch: 3 });
     expect(await reasonOf(appender.append([{ data: "c" }]))).toBe("PRODUCER_GAP");
-    expect(await textsOf(client, "s")).toEqual(["a", "b"]);
+    expect(await storedTexts(client, "s")).toEqual(["a", "b"]);
   });
 });

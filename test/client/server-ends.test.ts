@@ -2,25 +2,18 @@ import { createClient } from "@connectrpc/connect";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { DataService } from "../../gen/data/v1/data_pb.ts";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
-import { createSluiceClient } from "../../src/client/index.ts";
-import type { SluiceClient } from "../../src/client/index.ts";
 import { failureOf } from "../support/calls.ts";
 import { until, within } from "../support/deadline.ts";
 import { useServer } from "../support/server.ts";
+import { useSluiceClient } from "../support/sluice-client.ts";
 import { createTransport } from "../support/transports.ts";
-
-function useClient(url: string): SluiceClient {
-  const client = createSluiceClient({ url, token: "sample", retry: { baseDelayMs: 1, maxDelayMs: 10 } });
-  onTestFinished(() => client.close());
-  return client;
-}
 
 describe("a server that ends calls for reasons of its own", () => {
   it.each([
     ["--stream-timeout", { streamTimeout: 300 }],
     ["--max-connection-age", { maxConnectionAge: 1000, maxConnectionAgeGrace: 100 }],
   ])("does not end followers and appenders, which resume on another call: %s", async (_option, config) => {
-    const client = useClient((await useServer(config)).url);
+    const client = useSluiceClient((await useServer(config)).url, { retry: { baseDelayMs: 1, maxDelayMs: 10 } });
     let ends = 0;
     const onRetry = (): void => {
       ends++;

@@ -3,16 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, it, onTestFinished } from "vitest";
-import { createSluiceClient } from "../../src/client/index.ts";
 import type { SluiceClient } from "../../src/client/index.ts";
 import { until, within } from "../support/deadline.ts";
 import { startServerProcess } from "../support/server-process.ts";
-
-function useClient(url: string): SluiceClient {
-  const client = createSluiceClient({ url, token: "sample" });
-  onTestFinished(() => client.close());
-  return client;
-}
+import { useSluiceClient } from "../support/sluice-client.ts";
 
 /** Appends until an append fails. What was acked, and what the last one failed with. */
 async function appendUntilFailure(client: SluiceClient, name: string, count = Infinity) {
@@ -34,8 +28,8 @@ it("a server whose directory another one has taken over stores nothing more, and
   const dataDir = await mkdtemp(join(tmpdir(), "sluice-replaced-"));
   onTestFinished(() => rm(dataDir, { recursive: true, force: true }));
   const first = await startServerProcess([], { dataDir });
-  const writing = Array.from({ length: 8 }, (_, i) => appendUntilFailure(useClient(first.url), `first ${i}`));
-  const probe = useClient(first.url);
+  const writing = Array.from({ length: 8 }, (_, i) => appendUntilFailure(useSluiceClient(first.url), `first ${i}`));
+  const probe = useSluiceClient(first.url);
   await until(10_000, "some appends", async () => {
     const stream = await probe.data.getStream("s").catch(() => undefined);
     return (stream?.tail ?? 0n) > 50n;
@@ -45,7 +39,7 @@ it("a server whose directory another one has taken over stores nothing more, and
     if (name.endsWith(".sock")) await rm(join(dataDir, name));
   }
   const second = await startServerProcess([], { dataDir });
-  const client = useClient(second.url);
+  const client = useSluiceClient(second.url);
   const own = await appendUntilFailure(client, "second", 200);
   const results = await within(20_000, "the end of the first server's appends", Promise.all(writing));
   for (const { failure } of results) {

@@ -1,0 +1,17 @@
+import { onTestFinished } from "vitest";
+import { createSluiceClient } from "../../src/client/index.ts";
+import type { SluiceClient, SluiceClientOptions } from "../../src/client/index.ts";
+
+/** A typed client with the sample token, closed at the end of the test that calls it. */
+export function useSluiceClient(url: string, options: Partial<SluiceClientOptions> = {}): SluiceClient {
+  const client = createSluiceClient({ url, token: "sample", ...options });
+  onTestFinished(() => client.close());
+  return client;
+}
+
+/** All records that a stream holds, as text. */
+export async function storedTexts(client: SluiceClient, stream: string): Promise<string[]> {
+  const texts: string[] = [];
+  for await (const { data } of client.data.read(stream)) texts.push(Buffer.from(data).toString());
+  return texts;
+}
