@@ -81,16 +81,27 @@ export async function fuzzLane(
     return answers;
   }
   const answers = stayHealthy();
-  await Promise.race([Promise.all(Array.from({ length: only === undefined ? width : 1 }, work)), answers]);
-  done = true;
-  expect(await answers).toBeGreaterThan(0);
+  try {
+    await Promise.race([Promise.all(Array.from({ length: only === undefined ? width : 1 }, work)), answers]);
+    done = true;
+    expect(await answers).toBeGreaterThan(0);
+  } catch (error) {
+    throw new Error(`about case ${number} (seed ${seed}): ${await stateOf(server)}`, { cause: error });
+  }
   console.log(`${name}: ${number} cases`);
 
-  await until(10_000, "the end of all calls", async () => (await server.metric("sluice_calls_active")) === 0);
+  await until(30_000, "the end of all calls", async () => (await server.metric("sluice_calls_active")) === 0);
   // The healthy client's.
-  await until(10_000, "the end of all connections", async () => (await server.metric("sluice_connections")) <= 1);
+  await until(30_000, "the end of all connections", async () => (await server.metric("sluice_connections")) <= 1);
   expect(await server.metric("sluice_unexpected_errors_total")).toBe(0);
   expect(server.log.split("\n").filter((line) => /"level":[56]0/.test(line))).toEqual([]);
   server.kill("SIGTERM");
   expect(await within(20_000, "the end of the process", server.exited)).toBe(0);
+}
+
+/** A client sees of the end of a process only the end of its connection. */
+async function stateOf(server: ServerProcess): Promise<string> {
+  const running = new Promise<string>((resolve) => setTimeout(resolve, 1000, "runs"));
+  const ended = server.exited.then((code) => `has ended with ${code}`);
+  return `the server ${await Promise.race([ended, running])}, and has logged: ${server.log.slice(-10_000)}`;
 }
