@@ -8,6 +8,7 @@ import type {
   IncomingHttpHeaders,
   SecureClientSessionOptions,
 } from "node:http2";
+import { holdSession } from "../wire/node-http2-hold.ts";
 import { releaseStream } from "../wire/node-http2-release.ts";
 import { resetStream } from "../wire/node-http2-reset.ts";
 import { writePieces } from "../wire/node-platform.ts";
@@ -41,15 +42,16 @@ export function createHttp2Exchanges(
     maxSessionMemory: 1000,
   };
   const sessions = new Http2SessionManager(url, options, session);
-  const widened = new WeakSet<ClientHttp2Session>();
+  const known = new WeakSet<ClientHttp2Session>();
   return {
     sessions,
     async open({ method, url: target, header, split = false }, receiver) {
       const { pathname, search } = new URL(target);
       const stream = await sessions.request(method, pathname + search, toNodeHeaders(header), {});
       const connection = stream.session as ClientHttp2Session | undefined;
-      if (connection !== undefined && !widened.has(connection)) {
-        widened.add(connection);
+      if (connection !== undefined && !known.has(connection)) {
+        known.add(connection);
+        holdSession(connection);
         if (!connection.destroyed) connection.setLocalWindowSize(options.connectionWindow);
       }
       return new Http2Exchange(stream, sessions, receiver, split);

@@ -5,6 +5,7 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:h
 import type { Socket } from "node:net";
 import { guarded, raise } from "../async/guard.ts";
 import type { OnUnexpected } from "../async/guard.ts";
+import { holdSession } from "../wire/node-http2-hold.ts";
 import { isOpen } from "../wire/node-http2-open.ts";
 import { connectionResets } from "./admission.ts";
 import type { Connections } from "./connections.ts";
@@ -74,6 +75,7 @@ export function createHttpServers(
       session.destroy();
     };
     guarded(fail, () => {
+      holdSession(session);
       session.setLocalWindowSize(options.connectionWindow);
       connections.addSession(session);
     })();
