@@ -8,6 +8,8 @@ import { clip, quote } from "./clip.ts";
 export type Problem =
   | { readonly kind: "stream-not-found"; readonly stream: string }
   | { readonly kind: "stream-exists"; readonly stream: string }
+  /** Another stream has the name now. */
+  | { readonly kind: "stream-replaced"; readonly stream: string; readonly expectedUid: string; readonly uid: string }
   | { readonly kind: "stream-sealed"; readonly stream: string; readonly head: number; readonly tail: number }
   | {
       readonly kind: "seq-mismatch";
@@ -98,6 +100,8 @@ function describe(p: Problem): string {
   switch (p.kind) {
     case "stream-not-found":
       return `stream ${quote(p.stream)} does not exist: list those that do with ListStreams or \`sluice streams list\`, or make it with CreateStream, \`sluice streams create ${clip(p.stream)}\`, or an append with create_if_missing`;
+    case "stream-replaced":
+      return `stream ${quote(p.stream)} has uid ${clip(p.uid)}, not ${clip(p.expectedUid)}: it was deleted and made again, or restored from a backup, so positions of before mean nothing in it; begin anew, without the uid`;
     case "stream-exists":
       return `stream ${quote(p.stream)} exists already`;
     case "stream-sealed":
@@ -107,7 +111,7 @@ function describe(p: Problem): string {
     case "position-out-of-range":
       return p.seq < p.head
         ? `stream ${quote(p.stream)}: seq ${p.seq} has been removed, the oldest seq kept is ${p.head}`
-        : `stream ${quote(p.stream)}: seq ${p.seq} is beyond the tail, which is ${p.tail}`;
+        : `stream ${quote(p.stream)}: seq ${p.seq} is beyond the tail, which is ${p.tail}; if it was read before, this server has an older copy of the data`;
     case "producer-fenced":
       return `stream ${quote(p.stream)}: producer ${quote(p.producer)} has epoch ${p.currentEpoch} now: epoch ${p.epoch} is fenced`;
     case "producer-gap":

@@ -27,7 +27,7 @@ const allowed: Record<string, readonly string[]> = {
   ],
   wire: ["own-property.ts"],
   runtime: ["async", "clip.ts", "wire"],
-  listen: ["errors.ts", "async", "wire/node-http2-open.ts"],
+  listen: ["errors.ts", "async", "wire/node-http2-open.ts", "wire/node-http2-hold.ts"],
   http3: [
     "errors.ts",
     "async",

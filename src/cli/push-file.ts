@@ -58,7 +58,7 @@ async function pushOnce(session: ClientSession, options: PushFileOptions): Promi
       await compareSealed(session, options, info, source);
     } else {
       if (info !== undefined && stored !== undefined) refuseOther(options, info, stored, source);
-      await upload(session, options, Number(info?.tail ?? 0n), source);
+      await upload(session, options, info, source);
     }
   } finally {
     await source.close();
@@ -148,12 +148,13 @@ async function compareSealed(
 async function upload(
   session: ClientSession,
   options: PushFileOptions,
-  resumedAt: number,
+  info: StreamInfo | undefined,
   source: FileSource,
 ): Promise<void> {
   const { client, out, signal } = session;
   const { stream, path, seal } = options;
   const startMs = performance.now();
+  const resumedAt = Number(info?.tail ?? 0n);
   const startBytes = source.offsetOf(resumedAt);
   if (resumedAt > 0) out.note(`going on where an earlier push stopped, at ${formatSize(startBytes)}`);
   const progress = out.progress(path, source.size, startBytes);
@@ -169,6 +170,7 @@ async function upload(
       },
       {
         createIfMissing: true,
+        ...(info === undefined ? {} : { expectedUid: info.uid }),
         producerId: producerOf(stream, source),
         signal,
         onRetry: out.retry,

@@ -3,9 +3,10 @@ import type { ReadRecord } from "../client/index.ts";
 import type { JsonObject } from "./output.ts";
 
 /** A record as `--json` shows it: `text` if the data is UTF-8, else `base64`. */
-export function recordJson({ seq, time, headers, data }: ReadRecord): JsonObject {
+export function recordJson({ seq, uid, time, headers, data }: ReadRecord): JsonObject {
   return {
     seq: Number(seq),
+    uid,
     time: time.toISOString(),
     headers,
     ...(isUtf8(data) ? { text: toText(data) } : { base64: Buffer.from(data).toString("base64") }),

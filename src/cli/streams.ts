@@ -41,6 +41,7 @@ export function streamJson(stream: StreamInfo): JsonObject {
   const { retention } = stream;
   return {
     name: stream.name,
+    uid: stream.uid,
     head: Number(stream.head),
     tail: Number(stream.tail),
     bytes: Number(stream.bytes),

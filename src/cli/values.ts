@@ -1,4 +1,5 @@
 /** Reads the values of flags that only one command has. Options of client and server stand in config.ts. */
+import { parseCheckpoint } from "../client/index.ts";
 import { parseBytes, parseDuration } from "../config.ts";
 import { CliError } from "./failure.ts";
 
@@ -45,19 +46,20 @@ export function parseSha256(flag: string, value: FlagValue): Uint8Array | undefi
 }
 
 /** Where to begin to read, as ReadOptions of the client take it. */
-export type Position = "head" | "tail" | { seq: bigint } | { tailOffset: bigint } | { time: Date };
+export type Position = "head" | "tail" | { seq: bigint; uid?: string } | { tailOffset: bigint } | { time: Date };
 
-/** `head`, `tail`, `42`, `-10`, `2026-01-31T12:00:00Z` or `15m` (ago). */
+/** `head`, `tail`, `42`, `mJ0c_4fTqA1b:42` (a checkpoint), `-10`, `2026-01-31T12:00:00Z` or `15m` (ago). */
 export function parsePosition(flag: string, value: string, now = Date.now()): Position {
   if (value === "head" || value === "tail") return value;
   if (/^\d{1,16}$/.test(value)) return { seq: BigInt(value) };
   if (/^-\d{1,16}$/.test(value)) return { tailOffset: BigInt(value.slice(1)) };
+  if (/^[\w-]+:\d+$/.test(value)) return parseCheckpoint(value);
   const agoMs = parseDuration(value);
   if (Number.isFinite(agoMs)) return { time: new Date(now - agoMs) };
   const time = /^\d{4}-\d\d-\d\d/.test(value) ? new Date(value) : undefined;
   if (time !== undefined && !Number.isNaN(time.getTime())) return { time };
   throw new CliError(
     "usage",
-    `${flag} must be head, tail, a seq such as 42, -N for the last N, a time such as 2026-01-31T12:00:00Z or 15m (ago), not "${value}"`,
+    `${flag} must be head, tail, a seq such as 42, a checkpoint such as mJ0c_4fTqA1b:42, -N for the last N, a time such as 2026-01-31T12:00:00Z or 15m (ago), not "${value}"`,
   );
 }

@@ -25,6 +25,11 @@ export interface AppenderOptions {
   readonly epoch?: bigint | number;
   /** Store only if this is the tail. */
   readonly expectedSeq?: bigint | number;
+  /**
+   * Only in the stream with this uid. Default: the one that the appender finds first. Another one that is made under its
+   * name fails with STREAM_REPLACED.
+   */
+  readonly expectedUid?: string;
   /** Batches that wait for their ack, beyond which `ready` waits. Default 64. */
   readonly maxInFlightBatches?: number;
   /** Their size in bytes, likewise. Default 4 MiB. */
@@ -41,6 +46,8 @@ export interface Ack {
   readonly nextSeq: bigint;
   /** The batch had been stored by an earlier attempt. */
   readonly duplicate: boolean;
+  /** Of the stream; empty if the server is too old to tell it. With `nextSeq` it is a Checkpoint. */
+  readonly uid: string;
 }
 
 /**
@@ -102,6 +109,10 @@ class ResumingAppender implements Appender {
   readonly #producerId: string;
   /** Undefined until it is claimed. */
   #epoch: bigint | undefined;
+  /** Of the stream; empty until it is known. */
+  #uid: string;
+  /** The seq behind everything that was acked. */
+  #storedTo = 0n;
   readonly #ending = linkSignals();
   readonly #backoff: Backoff;
   readonly #stopListening: () => void;
@@ -132,6 +143,7 @@ class ResumingAppender implements Appender {
     this.#producerId = options.producerId ?? crypto.randomUUID();
     // Nobody else has a random id.
     if (options.producerId === undefined || options.epoch !== undefined) this.#epoch = BigInt(options.epoch ?? 0);
+    this.#uid = options.expectedUid ?? "";
     this.#backoff = new Backoff(options.retry, options.onRetry);
     this.#stopListening =
       options.signal === undefined
@@ -207,10 +219,7 @@ class ResumingAppender implements Appender {
         continue;
       }
       try {
-        this.#epoch ??= await claimProducer(this.#rpc, this.#stream, this.#producerId, {
-          createIfMissing: this.#options.createIfMissing ?? false,
-          signal: this.#ending.signal,
-        });
+        if (this.#epoch === undefined) await this.#claim();
         this.#resends = (this.#pending[0]?.producerSeq ?? this.#sentTo) < this.#sentTo;
         await ((await this.#isFullDuplex()) ? this.#exchange() : this.#appendOne());
       } catch (error) {
@@ -237,6 +246,20 @@ class ResumingAppender implements Appender {
     return detail?.reason === DataError_Reason.PRODUCER_GAP && detail.nextProducerSeq === 0n;
   }
 
+  async #claim(): Promise<void> {
+    const { epoch, streamUid } = await claimProducer(this.#rpc, this.#stream, this.#producerId, {
+      ...this.#target,
+      signal: this.#ending.signal,
+    });
+    this.#epoch = epoch;
+    this.#uid = streamUid;
+  }
+
+  /** Which stream is appended to, as the server is told: once it is known, no other one, and it is not made again. */
+  get #target(): { createIfMissing: boolean; expectedUid: string } {
+    return { createIfMissing: this.#options.createIfMissing ?? false, expectedUid: this.#uid };
+  }
+
   /** Begins another epoch with what is pending. */
   #begin(): void {
     this.#forgotten = true;
@@ -260,7 +283,10 @@ class ResumingAppender implements Appender {
     const call = linkSignals(this.#ending.signal);
     try {
       for await (const { message } of this.#rpc.exchange(this.#requests(call.signal), { signal: call.signal })) {
-        if (message.case === "ack") this.#acked(message.value);
+        if (message.case === "opened") {
+          this.#uid = message.value.streamUid;
+          this.#requireStored(message.value.tail);
+        } else if (message.case === "ack") this.#acked(message.value);
       }
       if (this.#pending.length > 0) throw new ConnectError("the server ended the call early", Code.Unavailable);
     } finally {
@@ -275,7 +301,7 @@ class ResumingAppender implements Appender {
         case: "open",
         value: {
           stream: this.#stream,
-          createIfMissing: this.#options.createIfMissing ?? false,
+          ...this.#target,
           producer: this.#producer,
           ...this.#expected(this.#pending[0]),
         },
@@ -324,7 +350,7 @@ class ResumingAppender implements Appender {
       {
         stream: this.#stream,
         records,
-        createIfMissing: this.#options.createIfMissing ?? false,
+        ...this.#target,
         producer: this.#producer,
         producerSeq,
         ...(seal === undefined ? {} : { seal: true, sha256: seal.sha256 }),
@@ -332,6 +358,8 @@ class ResumingAppender implements Appender {
       },
       { signal },
     );
+    this.#uid = ack.streamUid;
+    if (!ack.duplicate) this.#requireStored(ack.firstSeq);
     this.#acked(ack);
   }
 
@@ -341,12 +369,22 @@ class ResumingAppender implements Appender {
     return expectedSeq === undefined || entry?.first !== true ? {} : { expectedSeq: BigInt(expectedSeq) };
   }
 
-  #acked({ firstSeq, nextSeq, duplicate }: Ack): void {
+  /** Fails if the tail shows that the server has come back without what it had acked. */
+  #requireStored(tail: bigint): void {
+    if (tail >= this.#storedTo) return;
+    throw new ConnectError(
+      `records of stream "${this.#stream}" were acknowledged up to seq ${this.#storedTo - 1n}, but its tail is ${tail}: the server has an older copy of its data`,
+      Code.FailedPrecondition,
+    );
+  }
+
+  #acked({ firstSeq, nextSeq, duplicate }: Omit<Ack, "uid">): void {
     const entry = this.#pending.shift();
     if (entry === undefined) throw new ConnectError("the server acked what was not sent", Code.Internal);
     this.#backoff.reset();
     this.#pendingBytes -= entry.bytes;
-    entry.resolve({ firstSeq, nextSeq, duplicate });
+    if (nextSeq > this.#storedTo) this.#storedTo = nextSeq;
+    entry.resolve({ firstSeq, nextSeq, duplicate, uid: this.#uid });
     while (this.#hasRoom() && this.#waitingForRoom.length > 0) this.#waitingForRoom.shift()?.resolve();
     if (this.#pending.length > 0) return;
     for (const { resolve } of this.#waitingForFlush.splice(0)) resolve();

@@ -4,20 +4,21 @@ import type { DataService } from "../../gen/data/v1/data_pb.ts";
 
 export interface ClaimProducerOptions {
   readonly createIfMissing?: boolean;
+  /** Only in the stream with this uid. */
+  readonly expectedUid?: string;
   readonly signal?: AbortSignal;
 }
 
-/** Claims a producer of a stream, and resolves with its epoch. Whoever appended under the id before is fenced. */
+/** Claims a producer of a stream. Whoever appended under the id before is fenced. */
 export async function claimProducer(
   rpc: Client<typeof DataService>,
   stream: string,
   producerId: string,
-  { createIfMissing = false, signal }: ClaimProducerOptions = {},
-): Promise<bigint> {
+  { createIfMissing = false, expectedUid = "", signal }: ClaimProducerOptions = {},
+): Promise<{ readonly epoch: bigint; readonly streamUid: string }> {
   try {
-    const request = { stream, producerId, createIfMissing };
-    const { epoch } = await rpc.claimProducer(request, signal === undefined ? {} : { signal });
-    return epoch;
+    const request = { stream, producerId, createIfMissing, expectedUid };
+    return await rpc.claimProducer(request, signal === undefined ? {} : { signal });
   } catch (error) {
     const failure = ConnectError.from(error);
     if (failure.code !== Code.Unimplemented) throw error;

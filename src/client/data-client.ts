@@ -24,11 +24,17 @@ interface Cancellable {
   readonly signal?: AbortSignal;
 }
 
+/** For what is meant for one very stream, and not for another one that was made under its name since. */
+interface Expectation {
+  /** The uid of the stream; another one fails with STREAM_REPLACED. Default: any. */
+  readonly expectedUid?: string;
+}
+
 export interface CreateStreamOptions extends Cancellable {
   readonly retention?: { readonly maxAgeMs?: number; readonly maxBytes?: number; readonly maxRecords?: number };
 }
 
-export interface AppendOptions extends Cancellable {
+export interface AppendOptions extends Cancellable, Expectation {
   readonly createIfMissing?: boolean;
   readonly expectedSeq?: bigint | number;
   /** Who appends, with the epoch that `claimProducer` has given. */
@@ -47,12 +53,12 @@ export interface DataClient {
   listStreams(
     options?: Cancellable & { prefix?: string; pageSize?: number },
   ): AsyncGenerator<StreamInfo, void, undefined>;
-  deleteStream(name: string, options?: Cancellable): Promise<void>;
+  deleteStream(name: string, options?: Cancellable & Expectation): Promise<void>;
   /** Removes every record below the seq. */
-  trimStream(name: string, beforeSeq: bigint | number, options?: Cancellable): Promise<StreamInfo>;
+  trimStream(name: string, beforeSeq: bigint | number, options?: Cancellable & Expectation): Promise<StreamInfo>;
   sealStream(
     name: string,
-    options?: Cancellable & { expectedSeq?: bigint | number; sha256?: Uint8Array },
+    options?: Cancellable & Expectation & { expectedSeq?: bigint | number; sha256?: Uint8Array },
   ): Promise<StreamInfo>;
   /** Claims a producer for `append`, and resolves with its epoch. Whoever appended under the id before is fenced. */
   claimProducer(name: string, producerId: string, options?: ClaimProducerOptions): Promise<bigint>;
@@ -105,25 +111,28 @@ export function createDataClient(transport: Transport, { fullDuplex, retry = {} 
         if (pageToken === "") return;
       }
     },
-    async deleteStream(name, options) {
-      await rpc.deleteStream({ name }, callOptions(options));
+    async deleteStream(name, { expectedUid = "", ...options } = {}) {
+      await rpc.deleteStream({ name, expectedUid }, callOptions(options));
     },
-    async trimStream(name, beforeSeq, options) {
-      const request = { name, beforeSeq: BigInt(beforeSeq) };
+    async trimStream(name, beforeSeq, { expectedUid = "", ...options } = {}) {
+      const request = { name, beforeSeq: BigInt(beforeSeq), expectedUid };
       return present((await rpc.trimStream(request, callOptions(options))).stream);
     },
-    async sealStream(name, { expectedSeq, sha256 = new Uint8Array(), ...options } = {}) {
+    async sealStream(name, { expectedSeq, sha256 = new Uint8Array(), expectedUid = "", ...options } = {}) {
       const request = {
         name,
+        expectedUid,
         sha256: sha256 as Uint8Array<ArrayBuffer>,
         ...(expectedSeq === undefined ? {} : { expectedSeq: BigInt(expectedSeq) }),
       };
       return present((await rpc.sealStream(request, callOptions(options))).stream);
     },
-    claimProducer: (name, producerId, options) => claimProducer(rpc, name, producerId, options),
-    append(name, records, { createIfMissing = false, expectedSeq, producer, producerSeq, ...options } = {}) {
+    claimProducer: async (name, producerId, options) => (await claimProducer(rpc, name, producerId, options)).epoch,
+    append(name, records, { createIfMissing = false, expectedUid = "", ...rest } = {}) {
+      const { expectedSeq, producer, producerSeq, ...options } = rest;
       const request = {
         stream: name,
+        expectedUid,
         records: toMessages(records),
         createIfMissing,
         ...(expectedSeq === undefined ? {} : { expectedSeq: BigInt(expectedSeq) }),

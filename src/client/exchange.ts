@@ -10,7 +10,7 @@ import { BoundedQueue } from "../async/queue.ts";
 import { linkSignals } from "../async/signals.ts";
 import type { Ack } from "./appender.ts";
 import { claimProducer } from "./claim-producer.ts";
-import { fromBatch, toFrom, toMessages } from "./records.ts";
+import { fromBatch, toFrom, toMessages, uidOf } from "./records.ts";
 import type { ReadFrom, ReadRecord, RecordInit } from "./records.ts";
 
 export interface ExchangeOptions {
@@ -22,7 +22,9 @@ export interface ExchangeOptions {
   readonly producerId?: string;
   /** For a program that sends the same batches again on purpose: it claims nothing, and they are stored once. */
   readonly epoch?: bigint | number;
-  /** What to read on the same call. Default: nothing. */
+  /** Only in the stream with this uid. Default: any. */
+  readonly expectedUid?: string;
+  /** What to read on the same call, of the same stream. Default: nothing. */
   readonly read?: {
     readonly from?: ReadFrom;
     /** Whether to wait for more records at the tail. Default: true. */
@@ -35,7 +37,7 @@ export interface ExchangeOptions {
 
 /** What the server says on an Exchange, besides acks. */
 export type ExchangeEvent =
-  | { readonly kind: "opened"; readonly tail: bigint }
+  | { readonly kind: "opened"; readonly tail: bigint; readonly uid: string }
   | { readonly kind: "record"; readonly record: ReadRecord }
   | { readonly kind: "caughtUp"; readonly tail: bigint }
   | { readonly kind: "heartbeat"; readonly tail: bigint }
@@ -66,16 +68,17 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
   const unacked: PromiseWithResolvers<Ack>[] = [];
   const { producerId } = options;
   let producerSeq = 0n;
+  let uid = options.expectedUid ?? (options.read === undefined ? "" : uidOf(options.read.from));
   let over: Error | undefined;
 
   async function producerOf(): Promise<{ id: string; epoch: bigint } | undefined> {
     if (producerId === undefined) return undefined;
     if (options.epoch !== undefined) return { id: producerId, epoch: BigInt(options.epoch) };
     const { createIfMissing = false } = options;
-    return {
-      id: producerId,
-      epoch: await claimProducer(rpc, stream, producerId, { createIfMissing, signal: call.signal }),
-    };
+    const { signal } = call;
+    const claim = await claimProducer(rpc, stream, producerId, { createIfMissing, expectedUid: uid, signal });
+    uid = claim.streamUid;
+    return { id: producerId, epoch: claim.epoch };
   }
 
   async function* requests(): AsyncGenerator<ExchangeRequest, void, undefined> {
@@ -86,6 +89,7 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
         value: {
           stream,
           createIfMissing: options.createIfMissing ?? false,
+          expectedUid: uid,
           ...(producer === undefined ? {} : { producer }),
           ...(options.read === undefined ? {} : { read: toRead(options.read) }),
         },
@@ -105,10 +109,14 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
       for await (const { message } of rpc.exchange(requests(), { signal: call.signal })) {
         switch (message.case) {
           case "ack":
-            unacked.shift()?.resolve(message.value);
+            unacked.shift()?.resolve({ ...message.value, uid });
+            break;
+          case "opened":
+            uid = message.value.streamUid;
+            yield { kind: "opened", tail: message.value.tail, uid };
             break;
           case "batch":
-            for (const record of fromBatch(message.value)) yield { kind: "record", record };
+            for (const record of fromBatch(message.value, uid)) yield { kind: "record", record };
             break;
           case undefined:
             break;

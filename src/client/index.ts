@@ -17,6 +17,8 @@ import type { TokenSource } from "./token-interceptor.ts";
 
 export type { Ack, Appender, AppenderOptions } from "./appender.ts";
 export type { AppendOptions, CreateStreamOptions, DataClient, StreamInfo } from "./data-client.ts";
+export { checkpointAfter, formatCheckpoint, parseCheckpoint } from "./checkpoint.ts";
+export type { Checkpoint } from "./checkpoint.ts";
 export { dataErrorOf, describeError } from "./errors.ts";
 export type { DataExchange, ExchangeEvent, ExchangeOptions } from "./exchange.ts";
 export type { ReadOptions } from "./read.ts";

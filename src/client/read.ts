@@ -5,7 +5,7 @@ import type { Client } from "@connectrpc/connect";
 import { ReadRequestSchema } from "../../gen/data/v1/data_pb.ts";
 import type { DataService, ReadResponse, Sealed } from "../../gen/data/v1/data_pb.ts";
 import { linkSignals, reasonOf } from "../async/signals.ts";
-import { fromBatch, toFrom } from "./records.ts";
+import { fromBatch, toFrom, uidOf } from "./records.ts";
 import type { ReadFrom, ReadRecord } from "./records.ts";
 import { Backoff } from "./retry.ts";
 import type { OnRetry, RetryOptions } from "./retry.ts";
@@ -38,7 +38,8 @@ const missedHeartbeats = 2.5;
 
 /**
  * Reads records, and goes on by itself, behind the last one, when the connection
- * breaks. Leaving the loop cancels the call.
+ * breaks; in the same stream only: if it was deleted and made again meanwhile,
+ * it fails with STREAM_REPLACED. Leaving the loop cancels the call.
  */
 export async function* readRecords(
   rpc: Client<typeof DataService>,
@@ -48,6 +49,7 @@ export async function* readRecords(
   const { follow = false, signal, heartbeatIntervalMs = defaultHeartbeatMs } = options;
   const backoff = new Backoff(options.retry, options.onRetry);
   let from = await withRetry(backoff, signal, () => settleStart(rpc, stream, options.from, follow, signal));
+  let uid = uidOf(from);
   let records = options.maxRecords ?? Infinity;
   let bytes = options.maxBytes ?? Infinity;
   let first = true;
@@ -56,6 +58,7 @@ export async function* readRecords(
     const request = create(ReadRequestSchema, {
       stream,
       from: toFrom(from),
+      expectedUid: uid,
       follow,
       ...(records === Infinity ? {} : { maxRecords: BigInt(records) }),
       ...(bytes === Infinity ? {} : { maxBytes: BigInt(bytes) }),
@@ -67,10 +70,11 @@ export async function* readRecords(
         const result = await nextWithin(responses, call, follow ? heartbeatIntervalMs * missedHeartbeats : Infinity);
         if (result.done === true) return;
         backoff.reset();
-        const { message } = result.value;
+        const { message, streamUid } = result.value;
+        if (streamUid !== "") uid = streamUid;
         switch (message.case) {
           case "batch":
-            for (const record of fromBatch(message.value)) {
+            for (const record of fromBatch(message.value, uid)) {
               if (record.data.byteLength > bytes && !first) return;
               first = false;
               from = { seq: record.seq + 1n };
@@ -116,7 +120,7 @@ async function settleStart(
   const { stream: info } = await rpc.getStream({ name: stream }, signal === undefined ? {} : { signal });
   if (info === undefined) return from;
   const seq = info.tail - offset;
-  return { seq: seq < info.head ? info.head : seq };
+  return { seq: seq < info.head ? info.head : seq, uid: info.uid };
 }
 
 async function withRetry<T>(backoff: Backoff, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {

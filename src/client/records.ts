@@ -12,6 +12,8 @@ export interface RecordInit {
 /** A record as it was read. */
 export interface ReadRecord {
   readonly seq: bigint;
+  /** Of the stream; empty if the server is too old to tell it. */
+  readonly uid: string;
   /** When the server stored it. */
   readonly time: Date;
   readonly headers: Readonly<Record<string, string>>;
@@ -20,12 +22,13 @@ export interface ReadRecord {
 
 /**
  * Where to begin to read: at a record, at a time, so many records before the
- * tail, at the oldest record kept, or at what comes next.
+ * tail, at the oldest record kept, or at what comes next. A Checkpoint is a
+ * record of one very stream.
  */
 export type ReadFrom =
   | "head"
   | "tail"
-  | { readonly seq: bigint | number }
+  | { readonly seq: bigint | number; readonly uid?: string }
   | { readonly time: Date }
   | { readonly tailOffset: bigint | number };
 
@@ -50,10 +53,11 @@ export function sizeOfMessages(records: readonly RecordMessage[]): number {
   return size;
 }
 
-export function* fromBatch(batch: RecordBatch): Generator<ReadRecord> {
+/** `uid` is that of the stream. */
+export function* fromBatch(batch: RecordBatch, uid: string): Generator<ReadRecord> {
   const time = batch.time === undefined ? new Date(0) : timestampDate(batch.time);
   let seq = batch.firstSeq;
-  for (const { headers, data } of batch.records) yield { seq: seq++, time, headers, data };
+  for (const { headers, data } of batch.records) yield { seq: seq++, uid, time, headers, data };
 }
 
 export function toFrom(from: ReadFrom | undefined): ReadRequest["from"] {
@@ -62,4 +66,9 @@ export function toFrom(from: ReadFrom | undefined): ReadRequest["from"] {
   if ("seq" in from) return { case: "seq", value: BigInt(from.seq) };
   if ("time" in from) return { case: "time", value: timestampFromDate(from.time) };
   return { case: "tailOffset", value: BigInt(from.tailOffset) };
+}
+
+/** The uid of the one stream that the reader means; empty if it takes any. */
+export function uidOf(from: ReadFrom | undefined): string {
+  return (typeof from === "object" && "seq" in from ? from.uid : undefined) ?? "";
 }

@@ -11,6 +11,8 @@ import type { OnRetry, RetryOptions } from "./retry.ts";
 
 export interface UploadOptions {
   readonly createIfMissing?: boolean;
+  /** Only to the stream with this uid. Default: the one that is found first. */
+  readonly expectedUid?: string;
   /**
    * The same for every attempt to upload the same thing, also from another
    * process: then a record that is sent twice is stored once. Default: a random one.
@@ -46,9 +48,12 @@ export async function uploadRecords(
   const producer = { id: options.producerId ?? crypto.randomUUID(), epoch: 0n };
   const backoff = new Backoff(options.retry, options.onRetry);
   let reached = -1n;
+  // Of the stream, once it is known: what goes on goes on in the same one.
+  let { expectedUid = "" } = options;
   for (let first = true; ; first = false) {
     try {
       const info = await find(rpc, name, signal);
+      expectedUid ||= info?.uid ?? "";
       // After a break: the answer may have been lost behind the seal.
       if (info?.sealed === true && !first) return await sealedResult(info, options);
       const tail = info?.tail ?? 0n;
@@ -59,7 +64,12 @@ export async function uploadRecords(
       const failed = (error: unknown): void => {
         failure = { error };
       };
-      const requests = requestsFrom(name, tail, producer, guard(records(tail), failed), options, failed);
+      const requests = requestsFrom(
+        { stream: name, expectedUid, producer, expectedSeq: tail },
+        guard(records(tail), failed),
+        options,
+        failed,
+      );
       try {
         const response = await rpc.upload(requests, signal === undefined ? {} : { signal });
         return { tail: response.nextSeq, sealed: response.sealed, sha256: response.sha256 };
@@ -81,9 +91,7 @@ class SourceError extends Error {
 }
 
 async function* requestsFrom(
-  stream: string,
-  tail: bigint,
-  producer: { id: string; epoch: bigint },
+  open: { stream: string; expectedUid: string; producer: { id: string; epoch: bigint }; expectedSeq: bigint },
   records: AsyncIterable<RecordInit>,
   options: UploadOptions,
   failed: (error: unknown) => void,
@@ -91,10 +99,10 @@ async function* requestsFrom(
   const { createIfMissing = false, seal = false } = options;
   // With the expected seq two uploads of different things at once do not end up in each other: the second one fails.
   yield create(UploadRequestSchema, {
-    message: { case: "open", value: { stream, createIfMissing, producer, expectedSeq: tail } },
+    message: { case: "open", value: { ...open, createIfMissing } },
   });
   // One record a batch, so that its number among the producer's batches is its seq.
-  let producerSeq = tail;
+  let producerSeq = open.expectedSeq;
   for await (const record of records) {
     yield create(UploadRequestSchema, {
       message: { case: "append", value: { records: toMessages([record]), producerSeq: producerSeq++ } },

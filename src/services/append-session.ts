@@ -3,6 +3,7 @@ import type { AppendBatch } from "../../gen/data/v1/data_pb.ts";
 import { DomainError } from "../errors.ts";
 import { onAbort } from "../async/signals.ts";
 import type { AppendInput, AppendResult, Appender, ProducerId, SealChecksum, Store } from "../store/store.ts";
+import { requireUid } from "../store/store.ts";
 import { sizeOf, toOptionalNumber, toRecords } from "./conversions.ts";
 import { hashRange } from "./hash-range.ts";
 import type { DataLimits } from "./limits.ts";
@@ -10,6 +11,7 @@ import type { Call } from "../runtime/call.ts";
 
 export interface SessionOptions {
   readonly stream: string;
+  readonly expectedUid: string | undefined;
   readonly createIfMissing: boolean;
   readonly producer?: ProducerId;
   readonly expectedSeq?: number;
@@ -132,12 +134,14 @@ export class AppendSession {
   async #verify(input: AppendInput, sha256: Uint8Array): Promise<{ checksum: SealChecksum; expectedSeq: number }> {
     // Everything before the seal must be stored, or have failed, before it can be hashed.
     await this.#last;
-    const { firstSeq } = this.appender;
+    const { firstSeq, uid } = this.appender;
     const info = await this.#store.get(this.#stream);
+    requireUid(info, uid);
+    const range = { stream: this.#stream, uid, from: firstSeq, to: info.tail };
     const hash =
       this.#hashedTo === info.tail
         ? this.#hash.copy()
-        : await hashRange(this.#store, this.#stream, firstSeq, info.tail, this.#limits.readChunkBytes, this.#signal);
+        : await hashRange(this.#store, range, this.#limits.readChunkBytes, this.#signal);
     // A repeat of a seal that was stored finds its records there already.
     if (!info.sealed) for (const record of input.records) hash.update(record.data);
     const actual = hash.digest();

@@ -26,6 +26,11 @@ export function toOptionalNumber(value: bigint | undefined, field: string): numb
   return value === undefined ? undefined : toNumber(value, field);
 }
 
+/** What the client expects a stream's uid to be; it checks nothing with the empty one. */
+export function toExpectedUid(uid: string): string | undefined {
+  return uid === "" ? undefined : uid;
+}
+
 export function toProducerId(producer: Producer | undefined): ProducerId | undefined {
   return producer && { id: producer.id, epoch: toNumber(producer.epoch, "producer.epoch") };
 }
@@ -75,6 +80,7 @@ export function fromInfo(info: StreamInfo): Stream {
   const { maxAgeMs, maxBytes, maxRecords } = info.retention;
   return create(StreamSchema, {
     name: info.name,
+    uid: info.uid,
     head: BigInt(info.head),
     tail: BigInt(info.tail),
     bytes: BigInt(info.bytes),

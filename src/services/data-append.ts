@@ -103,6 +103,7 @@ export async function* acks(
 export function opened({ appender }: AppendSession): ExchangeResponse {
   const value = create(ExchangeResponse_OpenedSchema, {
     tail: BigInt(appender.tail),
+    streamUid: appender.uid,
     ...(appender.nextProducerSeq === undefined ? {} : { nextProducerSeq: BigInt(appender.nextProducerSeq) }),
   });
   return create(ExchangeResponseSchema, { message: { case: "opened", value } });

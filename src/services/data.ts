@@ -3,19 +3,35 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { ExchangeResponseSchema, ReadResponseSchema } from "../../gen/data/v1/data_pb.ts";
-import type { AppendRequest, DataService, ExchangeRequest_Read, ReadRequest } from "../../gen/data/v1/data_pb.ts";
+import type {
+  AppendRequest,
+  DataService,
+  ExchangeRequest_Read,
+  ReadRequest,
+  ReadResponse,
+} from "../../gen/data/v1/data_pb.ts";
 import { merge } from "../async/merge.ts";
 import { onAbort, reasonOf } from "../async/signals.ts";
 import { principalKey } from "../auth/principal.ts";
 import { requireScope } from "../auth/scopes.ts";
 import { callKey } from "../runtime/call.ts";
+import { requireUid } from "../store/store.ts";
 import type { AppendResult, Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
 import { callEndOf } from "./call-end.ts";
-import { fromInfo, toNumber, toOptionalNumber, toProducerId, toRecords, toRetention, toTimeMs } from "./conversions.ts";
+import {
+  fromInfo,
+  toExpectedUid,
+  toNumber,
+  toOptionalNumber,
+  toProducerId,
+  toRecords,
+  toRetention,
+  toTimeMs,
+} from "./conversions.ts";
 import { acks, durabilityOf, opened, startAppends, takeOpen } from "./data-append.ts";
 import { Reading } from "./follow.ts";
-import type { FollowOptions } from "./follow.ts";
+import type { FollowOptions, Start } from "./follow.ts";
 import { Followers } from "./followers.ts";
 import type { DataLimits } from "./limits.ts";
 import { listVisible } from "./list-streams.ts";
@@ -29,10 +45,17 @@ export interface DataServiceOptions {
   readonly drainSignal: AbortSignal;
 }
 
+/** What became of a batch, and the uid of the stream that it is in. */
+type Appended = AppendResult & { readonly uid: string };
+
 /** data.v1.DataService on a store. */
 export function createDataService({ store, limits, drainSignal }: DataServiceOptions): ServiceImpl<typeof DataService> {
   const durability = durabilityOf(store);
-  const readWording = new ReadWording((message) => create(ReadResponseSchema, { message }));
+  const readWording = new ReadWording<ReadResponse>(
+    (message) => create(ReadResponseSchema, { message }),
+    ({ message }, streamUid) => create(ReadResponseSchema, { message, streamUid }),
+  );
+  // Of an Exchange, `opened` has told the uid.
   const exchangeWording = new ReadWording((message) => create(ExchangeResponseSchema, { message }));
   const followers = new Followers();
   for (const signal of [drainSignal, store.broken]) {
@@ -51,23 +74,22 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
     return AppendSession.open(store, sessionOptions(open), limits, context.signal, memory);
   }
 
-  async function appendOne(request: AppendRequest, context: HandlerContext): Promise<AppendResult> {
+  async function appendOne(request: AppendRequest, context: HandlerContext): Promise<Appended> {
     authorize(context, "write", request.stream);
     const records = toRecords(request.stream, request.records, limits);
     const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
     const appender = await store.openAppender(sessionOptions(request));
     const stored = appender.append({ records, ...(producerSeq === undefined ? {} : { producerSeq }) });
     appender.close();
-    return stored;
+    return { ...(await stored), uid: appender.uid };
   }
 
   /** Appends and seals as the last batch of an Exchange does. */
-  async function appendLast(request: AppendRequest, context: HandlerContext): Promise<AppendResult> {
+  async function appendLast(request: AppendRequest, context: HandlerContext): Promise<Appended> {
     const session = await openSession(request, context);
     try {
-      return await (
-        await session.append(request)
-      ).stored;
+      const { stored } = await session.append(request);
+      return { ...(await stored), uid: session.appender.uid };
     } finally {
       session.close();
     }
@@ -103,34 +125,41 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
 
     listStreams: (request, context) => listVisible(store, request, context.values.get(principalKey), context.signal),
 
-    async deleteStream({ name }, context) {
+    async deleteStream({ name, expectedUid }, context) {
       authorize(context, "write", name);
-      await store.delete(name);
+      await store.delete(name, { expectedUid: toExpectedUid(expectedUid) });
       return {};
     },
 
-    async trimStream({ name, beforeSeq }, context) {
+    async trimStream({ name, beforeSeq, expectedUid }, context) {
       authorize(context, "write", name);
-      return { stream: fromInfo(await store.trim(name, toNumber(beforeSeq, "before_seq"), context.signal)) };
+      const options = { signal: context.signal, expectedUid: toExpectedUid(expectedUid) };
+      return { stream: fromInfo(await store.trim(name, toNumber(beforeSeq, "before_seq"), options)) };
     },
 
-    async sealStream({ name, expectedSeq, sha256 }, context) {
+    async sealStream({ name, expectedSeq, sha256, expectedUid }, context) {
       authorize(context, "write", name);
-      const expected = toOptionalNumber(expectedSeq, "expected_seq");
-      const info = await sealStored(store, name, expected, sha256, limits.readChunkBytes, context.signal);
-      return { stream: fromInfo(info) };
+      const seal = {
+        name,
+        expectedSeq: toOptionalNumber(expectedSeq, "expected_seq"),
+        sha256,
+        expectedUid: toExpectedUid(expectedUid),
+      };
+      return { stream: fromInfo(await sealStored(store, seal, limits.readChunkBytes, context.signal)) };
     },
 
-    async claimProducer({ stream, producerId, createIfMissing }, context) {
+    async claimProducer({ stream, producerId, createIfMissing, expectedUid }, context) {
       authorize(context, "write", stream);
-      return { epoch: BigInt(await store.claimProducer({ stream, producerId, createIfMissing })) };
+      const claim = { stream, producerId, createIfMissing, expectedUid: toExpectedUid(expectedUid) };
+      const { epoch, uid } = await store.claimProducer(claim);
+      return { epoch: BigInt(epoch), streamUid: uid };
     },
 
     async append(request, context) {
-      const { firstSeq, nextSeq, duplicate } = await (request.seal
+      const { firstSeq, nextSeq, duplicate, uid } = await (request.seal
         ? appendLast(request, context)
         : appendOne(request, context));
-      return { firstSeq: BigInt(firstSeq), nextSeq: BigInt(nextSeq), duplicate, durability };
+      return { firstSeq: BigInt(firstSeq), nextSeq: BigInt(nextSeq), duplicate, durability, streamUid: uid };
     },
 
     async upload(requests, context) {
@@ -167,12 +196,14 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
         sha256: seal?.sha256 ?? new Uint8Array(),
         sealed: seal !== undefined,
         durability,
+        streamUid: session.appender.uid,
       };
     },
 
     read(request, context) {
       authorize(context, "read", request.stream);
-      const from = (): Promise<number> => startOf(store, request.stream, request.from);
+      const expectedUid = toExpectedUid(request.expectedUid);
+      const from = (): Promise<Start> => startOf(store, request.stream, request.from, expectedUid);
       return new Reading(store, readWording, from, followOptions(request.stream, request, context));
     },
 
@@ -194,7 +225,7 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
           yield* answers;
         } else {
           const { read, stream } = open;
-          const from = (): Promise<number> => startOf(store, stream, read.from);
+          const from = (): Promise<Start> => startOf(store, stream, read.from, session.appender.uid);
           const reads = new Reading(store, exchangeWording, from, followOptions(stream, read, context));
           yield* merge(answers, quietly(reads, drainSignal));
         }
@@ -219,6 +250,7 @@ async function* quietly<T>(reads: AsyncIterable<T>, drainSignal: AbortSignal): A
 function sessionOptions(open: {
   stream: string;
   createIfMissing: boolean;
+  expectedUid: string;
   producer?: Parameters<typeof toProducerId>[0];
   expectedSeq?: bigint | undefined;
 }) {
@@ -227,23 +259,28 @@ function sessionOptions(open: {
   return {
     stream: open.stream,
     createIfMissing: open.createIfMissing,
+    expectedUid: toExpectedUid(open.expectedUid),
     ...(producer === undefined ? {} : { producer }),
     ...(expectedSeq === undefined ? {} : { expectedSeq }),
   };
 }
 
-async function startOf(store: Store, stream: string, from: ReadRequest["from"]): Promise<number> {
+async function startOf(
+  store: Store,
+  stream: string,
+  from: ReadRequest["from"],
+  expectedUid: string | undefined,
+): Promise<Start> {
+  if (from.case === "seq") return { seq: toNumber(from.value, "seq"), expectedUid };
+  const { head, tail, uid } = await store.get(stream);
+  requireUid({ name: stream, uid }, expectedUid);
   switch (from.case) {
-    case "seq":
-      return toNumber(from.value, "seq");
     case "time":
-      return store.seqAtTime(stream, toTimeMs(from.value));
-    case "tailOffset": {
-      const { head, tail } = await store.get(stream);
-      return Math.max(head, tail - toNumber(from.value, "tail_offset"));
-    }
+      return { seq: await store.seqAtTime(stream, toTimeMs(from.value)), expectedUid: uid };
+    case "tailOffset":
+      return { seq: Math.max(head, tail - toNumber(from.value, "tail_offset")), expectedUid: uid };
     case undefined:
-      return (await store.get(stream)).head;
+      return { seq: head, expectedUid: uid };
   }
 }
 

@@ -10,6 +10,7 @@ import type { Problem, ProblemKind } from "../errors.ts";
 const table: Record<ProblemKind, readonly [code: Code, reason?: Reason]> = {
   "stream-not-found": [Code.NotFound, Reason.STREAM_NOT_FOUND],
   "stream-exists": [Code.AlreadyExists, Reason.STREAM_EXISTS],
+  "stream-replaced": [Code.FailedPrecondition, Reason.STREAM_REPLACED],
   "stream-sealed": [Code.FailedPrecondition, Reason.STREAM_SEALED],
   "seq-mismatch": [Code.FailedPrecondition, Reason.SEQ_MISMATCH],
   "position-out-of-range": [Code.OutOfRange, Reason.POSITION_OUT_OF_RANGE],
@@ -34,6 +35,7 @@ const table: Record<ProblemKind, readonly [code: Code, reason?: Reason]> = {
 function detailOf(problem: Problem, reason: Reason): MessageInitShape<typeof DataErrorSchema> {
   const detail: MessageInitShape<typeof DataErrorSchema> = { reason };
   if ("stream" in problem) detail.stream = problem.stream;
+  if ("uid" in problem) detail.streamUid = problem.uid;
   if ("head" in problem) detail.head = BigInt(problem.head);
   if ("tail" in problem) detail.tail = BigInt(problem.tail);
   if ("currentEpoch" in problem) detail.producerEpoch = BigInt(problem.currentEpoch);

@@ -25,6 +25,13 @@ const chunkRecords = 10_000;
 
 const done: IteratorReturnResult<undefined> = { done: true, value: undefined };
 
+/** Where a read begins. */
+export interface Start {
+  readonly seq: number;
+  /** Of the stream that the seq is in; absent: whichever has the name. */
+  readonly expectedUid: string | undefined;
+}
+
 /** What a follower has as long as it is at the tail, or was once. */
 interface Watch {
   readonly timer: NodeJS.Timeout;
@@ -47,12 +54,14 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined, undefined
   readonly #wording: ReadWording<T>;
   readonly #options: FollowOptions;
   /** Finds the first position. Dropped then, with the request that it comes from. */
-  #from: (() => Promise<number>) | undefined;
+  #from: (() => Promise<Start>) | undefined;
   #fromSeq = 0;
   #seq = 0;
   #records: number;
   #bytes: number;
-  #generation: number | undefined;
+  #uid: string | undefined;
+  /** Something has been told. */
+  #begun = false;
   /** What has been read, and how much of it has been taken. */
   #batches: readonly StoredBatch[] = [];
   #taken = 0;
@@ -67,7 +76,7 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined, undefined
   #reject: ((reason: Error) => void) | undefined;
 
   /** `from` finds the first position. */
-  constructor(store: Store, wording: ReadWording<T>, from: () => Promise<number>, options: FollowOptions) {
+  constructor(store: Store, wording: ReadWording<T>, from: () => Promise<Start>, options: FollowOptions) {
     this.#store = store;
     this.#wording = wording;
     this.#from = from;
@@ -121,7 +130,8 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined, undefined
     if (this.#from !== undefined) {
       const pending = this.#from();
       this.#from = undefined;
-      pending.then((seq) => {
+      pending.then(({ seq, expectedUid }) => {
+        this.#uid = expectedUid;
         this.#fromSeq = seq;
         this.#seq = seq;
         this.#step();
@@ -137,14 +147,14 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined, undefined
       .read(this.#options.stream, this.#seq, {
         maxRecords: Math.min(this.#records, chunkRecords),
         maxBytes: Math.min(this.#bytes, this.#options.chunkBytes),
-        ...(this.#generation === undefined ? {} : { generation: this.#generation }),
+        expectedUid: this.#uid,
       })
       .then(this.#onRead, this.#onError);
   }
 
-  readonly #onRead = ({ batches, generation, info }: ReadResult): void => {
+  readonly #onRead = ({ batches, info }: ReadResult): void => {
     if (this.#ended) return;
-    this.#generation = generation;
+    this.#uid = info.uid;
     this.#batches = batches;
     this.#taken = 0;
     const taken = this.#take();
@@ -205,7 +215,12 @@ export class Reading<T> implements AsyncIterableIterator<T, undefined, undefined
   #deliver(result: IteratorResult<T, undefined>): void {
     const resolve = this.#resolve;
     this.#resolve = this.#reject = undefined;
-    resolve?.(result);
+    if (this.#begun || result.done === true) {
+      resolve?.(result);
+      return;
+    }
+    this.#begun = true;
+    resolve?.({ done: false, value: this.#wording.first(result.value, this.#uid ?? "") });
   }
 
   #end(): typeof done {

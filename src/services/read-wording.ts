@@ -28,12 +28,15 @@ const maxKeptBytes = 1024 * 1024;
  */
 export class ReadWording<T> {
   readonly #toMessage: (event: ReadEvent) => T;
+  /** The message as the first one of a call, which tells the stream's uid. Others may share it: it stays as it is. */
+  readonly first: (message: T, uid: string) => T;
   readonly #kept = new Map<StoredBatch, BatchMessage<T>>();
   #keptBytes = 0;
   #caughtUp: { readonly tail: number; readonly message: T } | undefined;
 
-  constructor(toMessage: (event: ReadEvent) => T) {
+  constructor(toMessage: (event: ReadEvent) => T, first: (message: T, uid: string) => T = (message) => message) {
     this.#toMessage = toMessage;
+    this.first = first;
   }
 
   batch(batch: StoredBatch): BatchMessage<T> {

@@ -47,8 +47,8 @@ export interface Tables {
 }
 
 /** What `lmdb-format.ts` makes of the older ones. */
-export const format = 2;
-const readable: readonly unknown[] = [1, format];
+export const format = 3;
+const readable: readonly unknown[] = [1, 2, format];
 /** LMDB's own magic number and data version, in its meta pages (mdb.c, MDB_MAGIC and MDB_DATA_VERSION). */
 const magic = 0xbeefc0de;
 /** Where a meta page has the magic number, the page size and the last page's number. */

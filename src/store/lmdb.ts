@@ -14,21 +14,24 @@ import { LiveStreams } from "./lmdb-live.ts";
 import { lockStore } from "./lmdb-lock.ts";
 import type { Ownership } from "./lmdb-lock.ts";
 import { OpenProducers } from "./open-producers.ts";
+import { newUid } from "./identity.ts";
 import { everything, firstBehind } from "./name-order.ts";
 import { slice } from "./slice.ts";
-import { recordSize } from "./store.ts";
+import { recordSize, requireUid } from "./store.ts";
 import type {
   AppendInput,
   AppendResult,
   Appender,
   AppenderOptions,
+  Claim,
   ClaimOptions,
+  Expectation,
   ListOptions,
   NameRange,
   ReadOptions,
   ReadResult,
   Retention,
-  SealChecksum,
+  SealOptions,
   Store,
   StoredBatch,
   StreamInfo,
@@ -159,9 +162,9 @@ class LmdbStore implements Store {
     return found;
   }
 
-  async delete(name: string): Promise<void> {
+  async delete(name: string, { expectedUid }: Expectation = {}): Promise<void> {
     await this.#committer.submit((commit) => {
-      const { id, info } = this.#rowIn(commit, name);
+      const { id, info } = this.#rowIn(commit, name, expectedUid);
       commit.remove(this.#tables.streams, name);
       if (hasLimits(info.retention)) commit.remove(this.#tables.retained, name);
       commit.put(this.#tables.garbage, id, true);
@@ -174,12 +177,17 @@ class LmdbStore implements Store {
     this.#collect();
   }
 
-  async trim(name: string, beforeSeq: number, signal?: AbortSignal): Promise<StreamInfo> {
+  async trim(
+    name: string,
+    beforeSeq: number,
+    { signal, expectedUid }: Expectation & { signal?: AbortSignal } = {},
+  ): Promise<StreamInfo> {
     const slice = new TimeSlice(signal);
+    let uid = expectedUid;
     for (;;) {
       slice.check();
       const { info, done } = await this.#committer.submit((commit) => {
-        const row = this.#rowIn(commit, name);
+        const row = this.#rowIn(commit, name, uid);
         const { head, tail } = row.info;
         if (beforeSeq > tail) {
           throw new DomainError({ kind: "position-out-of-range", stream: name, seq: beforeSeq, head, tail });
@@ -188,12 +196,13 @@ class LmdbStore implements Store {
         return this.#drop(commit, row, beforeSeq);
       });
       if (done) return info;
+      uid = info.uid;
     }
   }
 
-  seal(name: string, options: { expectedSeq?: number; checksum?: SealChecksum } = {}): Promise<StreamInfo> {
+  seal(name: string, options: SealOptions = {}): Promise<StreamInfo> {
     return this.#committer.submit((commit) => {
-      const row = this.#rowIn(commit, name);
+      const row = this.#rowIn(commit, name, options.expectedUid);
       const info = seal(row.info, options);
       this.#putRow(commit, { ...row, info });
       commit.after(() => {
@@ -205,14 +214,15 @@ class LmdbStore implements Store {
 
   async openAppender(options: AppenderOptions): Promise<Appender> {
     this.broken.throwIfAborted();
-    const { stream, producer } = options;
+    const { stream, producer, expectedUid } = options;
     let row = this.#tables.streams.get(stream);
-    if (row === undefined && options.createIfMissing === true) {
+    if (row === undefined && options.createIfMissing === true && expectedUid === undefined) {
       row = await this.#committer.submit(
         (commit) => commit.get(this.#tables.streams, stream) ?? this.#add(commit, stream, {}),
       );
     }
     if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream });
+    requireUid(row.info, expectedUid);
     const state = producer && this.#tables.producers.get([row.id, producer.id]);
     const same = state?.epoch === producer?.epoch ? state : undefined;
     const began = same !== undefined && same.nextProducerSeq > 0;
@@ -224,6 +234,7 @@ class LmdbStore implements Store {
     /** A refusal is final once its commit is durable: until then it holds for the later batches of the same commit. */
     let refused: { readonly commit: Commit; readonly error: Error } | undefined;
     return {
+      uid: info.uid,
       tail: info.tail,
       firstSeq: began ? same.firstSeq : info.tail,
       ...(producer === undefined ? {} : { nextProducerSeq: same?.nextProducerSeq ?? 0 }),
@@ -235,7 +246,7 @@ class LmdbStore implements Store {
           if (failure !== undefined) throw failure;
           if (refused?.commit === commit) throw refused.error;
           try {
-            const result = this.#append(commit, id, options, input, size, expectedSeq);
+            const result = this.#append(commit, row, options, input, size, expectedSeq);
             if (expectedSeq !== undefined) expectedSeq = result.nextSeq;
             return result;
           } catch (error) {
@@ -257,12 +268,12 @@ class LmdbStore implements Store {
     };
   }
 
-  claimProducer({ stream, createIfMissing, producerId }: ClaimOptions): Promise<number> {
+  claimProducer({ stream, createIfMissing, producerId, expectedUid }: ClaimOptions): Promise<Claim> {
     const { streams, producers } = this.#tables;
     return this.#committer.submit((commit) => {
-      let row = commit.get(streams, stream);
-      if (row === undefined && createIfMissing === true) row = this.#add(commit, stream, {});
-      if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream });
+      const missing = commit.get(streams, stream) === undefined;
+      const mayAdd = missing && createIfMissing === true && expectedUid === undefined;
+      const row = mayAdd ? this.#add(commit, stream, {}) : this.#rowIn(commit, stream, expectedUid);
       const { id, info } = row;
       const state = commit.get(producers, [id, producerId]);
       const epoch = nextEpoch(row.claims, state);
@@ -274,16 +285,14 @@ class LmdbStore implements Store {
         firstSeq: info.tail,
         lastTimeMs: this.#now(),
       });
-      return epoch;
+      return { epoch, uid: info.uid };
     });
   }
 
   async read(name: string, fromSeq: number, options: ReadOptions): Promise<ReadResult> {
     const row = this.#row(name);
     const { id, info } = row;
-    if (options.generation !== undefined && options.generation !== id) {
-      throw new DomainError({ kind: "stream-not-found", stream: name });
-    }
+    requireUid(info, options.expectedUid);
     const { head, tail } = info;
     if (fromSeq < head || fromSeq > tail) {
       throw new DomainError({ kind: "position-out-of-range", stream: name, seq: fromSeq, head, tail });
@@ -291,7 +300,7 @@ class LmdbStore implements Store {
     const batches =
       fromSeq === tail ? [] : (this.#live.batchesFrom(row, fromSeq) ?? batchesFrom(this.#tables, id, fromSeq, tail));
     const { nextSeq, batches: found } = slice(batches, fromSeq, options);
-    return Promise.resolve({ batches: found, nextSeq, info, generation: id });
+    return Promise.resolve({ batches: found, nextSeq, info });
   }
 
   async seqAtTime(name: string, timeMs: number): Promise<number> {
@@ -357,9 +366,10 @@ class LmdbStore implements Store {
     return row;
   }
 
-  #rowIn(commit: Commit, name: string): StreamRow {
+  #rowIn(commit: Commit, name: string, expectedUid?: string): StreamRow {
     const row = commit.get(this.#tables.streams, name);
     if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream: name });
+    requireUid(row.info, expectedUid);
     return row;
   }
 
@@ -367,7 +377,8 @@ class LmdbStore implements Store {
     const { meta, retained } = this.#tables;
     const id = (commit.get(meta, "nextId") as number | undefined) ?? 1;
     commit.put(meta, "nextId", id + 1);
-    const info = { name, head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs: this.#now(), retention };
+    const createTimeMs = this.#now();
+    const info = { name, uid: newUid(), head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs, retention };
     const row = { id, newest: 0, info };
     this.#putRow(commit, row);
     if (hasLimits(retention)) commit.put(retained, name, true);
@@ -404,16 +415,15 @@ class LmdbStore implements Store {
 
   #append(
     commit: Commit,
-    id: number,
+    { id, info: { uid } }: StreamRow,
     { stream, producer }: AppenderOptions,
     input: AppendInput,
     size: number,
     expectedSeq: number | undefined,
   ): AppendResult {
     const { batches, producers, positions } = this.#tables;
-    const row = this.#rowIn(commit, stream);
-    // The stream was deleted, and made again, since the appender was opened.
-    if (row.id !== id) throw new DomainError({ kind: "stream-not-found", stream });
+    // It may have been deleted, and made again, since the appender was opened.
+    const row = this.#rowIn(commit, stream, uid);
     const state = producer && commit.get(producers, [id, producer.id]);
     const check = { info: row.info, input, producer, state, expectedSeq, nowMs: this.#now() };
     const verdict = judge(check);

@@ -3,6 +3,7 @@ import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
 import { checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
+import { newUid } from "./identity.ts";
 import { everything, firstBehind, firstIndex } from "./name-order.ts";
 import { OpenProducers } from "./open-producers.ts";
 import { slice } from "./slice.ts";
@@ -12,13 +13,14 @@ import type {
   AppendResult,
   Appender,
   AppenderOptions,
+  ClaimOptions,
   NameRange,
   Retention,
   Store,
   StoredBatch,
   StreamInfo,
 } from "./store.ts";
-import { recordsSize } from "./store.ts";
+import { recordsSize, requireUid } from "./store.ts";
 import { Watchers } from "./watchers.ts";
 
 type StoredPosition = AppendResult & { readonly digest: string };
@@ -33,7 +35,7 @@ interface MemoryBatch extends StoredBatch {
 }
 
 interface MemoryStream {
-  readonly generation: number;
+  readonly id: number;
   info: StreamInfo;
   batches: MemoryBatch[];
   readonly producers: Map<string, MemoryProducer>;
@@ -58,17 +60,22 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   const produced = new Set<MemoryStream>();
   const openProducers = new OpenProducers();
   const watchers = new Watchers();
-  let generations = 0;
+  let lastId = 0;
 
-  function find(name: string): MemoryStream {
+  function find(name: string, expectedUid?: string): MemoryStream {
     const stream = streams.get(name);
     if (stream === undefined) throw new DomainError({ kind: "stream-not-found", stream: name });
+    requireUid(stream.info, expectedUid);
     return stream;
   }
+  function findOrAdd({ stream, createIfMissing, expectedUid }: AppenderOptions | ClaimOptions): MemoryStream {
+    const mayAdd = createIfMissing === true && expectedUid === undefined;
+    return mayAdd && !streams.has(stream) ? add(stream, {}) : find(stream, expectedUid);
+  }
   function add(name: string, retention: Retention): MemoryStream {
-    const info: StreamInfo = { name, head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs: now(), retention };
-    const generation = ++generations;
-    const stream: MemoryStream = { generation, info, batches: [], producers: new Map(), claims: 0, deleted: false };
+    const uid = newUid();
+    const info: StreamInfo = { name, uid, head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs: now(), retention };
+    const stream: MemoryStream = { id: ++lastId, info, batches: [], producers: new Map(), claims: 0, deleted: false };
     streams.set(name, stream);
     names.add(name);
     if (Object.keys(retention).length > 0) retained.add(stream);
@@ -102,7 +109,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     options: AppenderOptions,
     expectedSeq: number | undefined,
   ): AppendResult {
-    if (stream.deleted) throw new DomainError({ kind: "stream-not-found", stream: options.stream });
+    if (stream.deleted) find(options.stream, stream.info.uid);
     const { producer } = options;
     const state = producer && stream.producers.get(producer.id);
     const check = { info: stream.info, input, producer, state, expectedSeq, nowMs: now() };
@@ -173,9 +180,9 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       }
       return found;
     },
-    delete: (name) =>
+    delete: (name, { expectedUid } = {}) =>
       inTurn(() => {
-        const stream = find(name);
+        const stream = find(name, expectedUid);
         stream.deleted = true;
         streams.delete(name);
         names.delete(name);
@@ -183,10 +190,10 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
         produced.delete(stream);
         wake(stream);
       }),
-    trim: (name, beforeSeq, signal) =>
+    trim: (name, beforeSeq, { signal, expectedUid } = {}) =>
       inTurn(() => {
         new TimeSlice(signal).check();
-        const stream = find(name);
+        const stream = find(name, expectedUid);
         const { head, tail } = stream.info;
         if (beforeSeq > tail) {
           throw new DomainError({ kind: "position-out-of-range", stream: name, seq: beforeSeq, head, tail });
@@ -207,23 +214,22 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       }),
     seal: (name, options = {}) =>
       inTurn(() => {
-        const stream = find(name);
+        const stream = find(name, options.expectedUid);
         stream.info = seal(stream.info, options);
         wake(stream);
         return stream.info;
       }),
     openAppender: (options): Promise<Appender> =>
       inTurn(() => {
-        const stream =
-          streams.get(options.stream) ??
-          (options.createIfMissing === true ? add(options.stream, {}) : find(options.stream));
+        const stream = findOrAdd(options);
         const state = options.producer && stream.producers.get(options.producer.id);
         const same = state?.epoch === options.producer?.epoch ? state : undefined;
         let failure: Error | undefined;
         let expectedSeq = options.expectedSeq;
         const { producer } = options;
-        const leave = producer === undefined ? undefined : openProducers.enter(stream.generation, producer.id);
+        const leave = producer === undefined ? undefined : openProducers.enter(stream.id, producer.id);
         return {
+          uid: stream.info.uid,
           tail: stream.info.tail,
           firstSeq: same !== undefined && same.nextProducerSeq > 0 ? same.firstSeq : stream.info.tail,
           ...(options.producer === undefined ? {} : { nextProducerSeq: same?.nextProducerSeq ?? 0 }),
@@ -248,9 +254,10 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
           },
         };
       }),
-    claimProducer: ({ stream: name, createIfMissing, producerId }) =>
+    claimProducer: (claim) =>
       inTurn(() => {
-        const stream = streams.get(name) ?? (createIfMissing === true ? add(name, {}) : find(name));
+        const { producerId } = claim;
+        const stream = findOrAdd(claim);
         const epoch = nextEpoch(stream.claims, stream.producers.get(producerId));
         stream.claims = epoch;
         produced.add(stream);
@@ -261,20 +268,17 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
           lastTimeMs: now(),
           positions: new Map(),
         });
-        return epoch;
+        return { epoch, uid: stream.info.uid };
       }),
     read: (name, fromSeq, readOptions) =>
       inTurn(() => {
-        const { info, batches, generation } = find(name);
-        if (readOptions.generation !== undefined && readOptions.generation !== generation) {
-          throw new DomainError({ kind: "stream-not-found", stream: name });
-        }
+        const { info, batches } = find(name, readOptions.expectedUid);
         const { head, tail } = info;
         if (fromSeq < head || fromSeq > tail) {
           throw new DomainError({ kind: "position-out-of-range", stream: name, seq: fromSeq, head, tail });
         }
         const first = firstIndex(batches, (batch) => batch.firstSeq + batch.records.length > fromSeq);
-        return { ...slice(from(batches, first), fromSeq, readOptions), info, generation };
+        return { ...slice(from(batches, first), fromSeq, readOptions), info };
       }),
     seqAtTime: (name, timeMs) =>
       inTurn(() => {
@@ -292,7 +296,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       const idleSince = nowMs - (options.producerTtlMs ?? Infinity);
       for (const stream of produced) {
         for (const [id, { lastTimeMs }] of stream.producers) {
-          if (lastTimeMs < idleSince && !openProducers.has(stream.generation, id)) stream.producers.delete(id);
+          if (lastTimeMs < idleSince && !openProducers.has(stream.id, id)) stream.producers.delete(id);
           if (turn.isOver) await turn.next();
         }
         if (stream.producers.size === 0) produced.delete(stream);

@@ -8,6 +8,7 @@
  *
  * Expected failures are `DomainError`s.
  */
+import { DomainError } from "../errors.ts";
 
 /** What a client appended. The store keeps it as it is. */
 export interface StoredRecord {
@@ -38,6 +39,8 @@ export interface SealChecksum {
 
 export interface StreamInfo {
   readonly name: string;
+  /** Tells this stream from others that had, or will have, the same name; also in copies of this store. */
+  readonly uid: string;
   /** The oldest seq kept; equal to `tail` when no record is kept. */
   readonly head: number;
   /** The seq that the next record gets. */
@@ -58,7 +61,13 @@ export interface ProducerId {
   readonly epoch: number;
 }
 
-export interface AppenderOptions {
+/** What is done only in the stream that the caller means: another one of its name is "stream-replaced". */
+export interface Expectation {
+  /** Absent: any. With it a missing stream is never made. */
+  readonly expectedUid?: string | undefined;
+}
+
+export interface AppenderOptions extends Expectation {
   readonly stream: string;
   readonly createIfMissing?: boolean;
   readonly producer?: ProducerId;
@@ -69,10 +78,16 @@ export interface AppenderOptions {
   readonly expectedSeq?: number;
 }
 
-export interface ClaimOptions {
+export interface ClaimOptions extends Expectation {
   readonly stream: string;
   readonly createIfMissing?: boolean;
   readonly producerId: string;
+}
+
+export interface Claim {
+  readonly epoch: number;
+  /** Of the stream. */
+  readonly uid: string;
 }
 
 export interface AppendInput {
@@ -98,6 +113,8 @@ export interface AppendResult {
 
 /** One caller's appends to one stream, in order. */
 export interface Appender {
+  /** Of the stream: nothing is appended to another one of its name. */
+  readonly uid: string;
   /** The tail when the appender was opened. */
   readonly tail: number;
   /** The producer_seq that the producer's next batch must have. */
@@ -124,13 +141,17 @@ export interface Appender {
   close(): void;
 }
 
-export interface ReadOptions {
+export interface ReadOptions extends Expectation {
   /** At most so many records. */
   readonly maxRecords: number;
   /** Stops before the sizes of the records would exceed this; one record is always returned. */
   readonly maxBytes: number;
-  /** Only in the stream that an earlier read was of: one made again under its name is "stream-not-found". */
-  readonly generation?: number;
+}
+
+export interface SealOptions extends Expectation {
+  /** Only if this is the tail. */
+  readonly expectedSeq?: number;
+  readonly checksum?: SealChecksum;
 }
 
 /** Records from a position on, with the state of the stream at that moment. */
@@ -140,8 +161,6 @@ export interface ReadResult {
   /** The position after the last record returned. */
   readonly nextSeq: number;
   readonly info: StreamInfo;
-  /** Tells this stream from others that had, or will have, the same name. */
-  readonly generation: number;
 }
 
 /** The names from `from` up to, but without, `to`, in the order of their bytes. */
@@ -177,24 +196,24 @@ export interface Store {
    * Rejects with the signal's reason when it is aborted.
    */
   list(options: ListOptions, signal?: AbortSignal): Promise<StreamInfo[]>;
-  delete(name: string): Promise<void>;
+  delete(name: string, options?: Expectation): Promise<void>;
   /**
    * Removes every record below `beforeSeq`; fails with "position-out-of-range" beyond the tail.
    * Large trims are made in parts: when the signal is aborted, which rejects with its reason, some may be done.
    */
-  trim(name: string, beforeSeq: number, signal?: AbortSignal): Promise<StreamInfo>;
+  trim(name: string, beforeSeq: number, options?: Expectation & { signal?: AbortSignal }): Promise<StreamInfo>;
   /**
    * Ends the stream. Sealing it again succeeds, unless `checksum` differs from
    * the recorded one. Fails with "seq-mismatch" if `expectedSeq` is not the tail.
    */
-  seal(name: string, options?: { expectedSeq?: number; checksum?: SealChecksum }): Promise<StreamInfo>;
+  seal(name: string, options?: SealOptions): Promise<StreamInfo>;
 
   openAppender(options: AppenderOptions): Promise<Appender>;
   /**
-   * Gives a producer an epoch above every one before, durably, and returns it.
+   * Gives a producer an epoch above every one before, durably.
    * From then on what comes under an older one is "producer-fenced".
    */
-  claimProducer(options: ClaimOptions): Promise<number>;
+  claimProducer(options: ClaimOptions): Promise<Claim>;
 
   /** Fails with "position-out-of-range" below the head or beyond the tail. */
   read(name: string, fromSeq: number, options: ReadOptions): Promise<ReadResult>;
@@ -235,4 +254,13 @@ export function recordsSize(records: readonly StoredRecord[]): number {
   let size = 0;
   for (const record of records) size += recordSize(record);
   return size;
+}
+
+/** Throws "stream-replaced" unless the stream is the one that the caller means. */
+export function requireUid(
+  { name, uid }: Pick<StreamInfo, "name" | "uid">,
+  expectedUid: Expectation["expectedUid"],
+): void {
+  if (expectedUid === undefined || expectedUid === uid) return;
+  throw new DomainError({ kind: "stream-replaced", stream: name, expectedUid, uid });
 }

@@ -15,7 +15,7 @@ function stdoutSink(isTTY: boolean): { sink: Sink; written: () => string } {
   };
 }
 
-const record = (data: Uint8Array) => ({ seq: 0n, time: new Date(0), headers: {}, data });
+const record = (data: Uint8Array) => ({ seq: 0n, uid: "", time: new Date(0), headers: {}, data });
 
 it.each([
   { name: "a NUL", data: Buffer.from("a\0b") },

@@ -3,9 +3,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { DataError_Reason as Reason } from "../../gen/data/v1/data_pb.ts";
 import { dataErrorOf } from "../../src/client/index.ts";
 import type { Ack, Appender } from "../../src/client/index.ts";
+import { reasonOf } from "../support/data-errors.ts";
 import { until, within } from "../support/deadline.ts";
 import { startServer, useServer } from "../support/server.ts";
 import { storedTexts, useSluiceClient } from "../support/sluice-client.ts";
@@ -23,16 +23,6 @@ function sha256Of(text: string): Uint8Array {
 
 function appendAll(appender: Appender, ...texts: string[]): Promise<Ack[]> {
   return within(10_000, "the acks", Promise.all(texts.map((data) => appender.append([{ data }]))));
-}
-
-async function reasonOf(work: Promise<unknown>): Promise<string> {
-  try {
-    await within(10_000, "the end", work);
-    return "none";
-  } catch (error) {
-    const reason = dataErrorOf(error)?.reason ?? Reason.UNSPECIFIED;
-    return Object.entries(Reason).find(([, value]) => value === reason)?.[0] ?? String(reason);
-  }
 }
 
 for (const lane of lanes) {

@@ -62,11 +62,44 @@ export function describeStore(name: string, open: OpenStore): void {
       await appender.append({ records: records(...texts) });
     }
 
+    describe("a stream that is deleted and made again", () => {
+      it("has another uid, and is safe from what was meant for the one before", async () => {
+        await append("s", "a");
+        const { uid: expectedUid } = await store.get("s");
+        const open = await store.openAppender({ stream: "s" });
+        const producer = { id: "p", epoch: 3 };
+        const produced = await store.openAppender({ stream: "s", producer });
+        expect([open.uid, produced.uid]).toEqual([expectedUid, expectedUid]);
+        await store.delete("s");
+        const meant = (): Promise<unknown>[] => [
+          store.openAppender({ stream: "s", createIfMissing: true, expectedUid }),
+          store.claimProducer({ stream: "s", createIfMissing: true, producerId: "p", expectedUid }),
+          store.trim("s", 1, { expectedUid }),
+          store.seal("s", { expectedUid }),
+          store.delete("s", { expectedUid }),
+        ];
+        // Not made again either: it would be another one.
+        expect(await Promise.all(meant().map(problem))).toEqual(Array(5).fill("stream-not-found"));
+        await append("s", "b", "c");
+        const { uid } = await store.get("s");
+        expect(uid).not.toBe(expectedUid);
+        expect(await Promise.all(meant().map(problem))).toEqual(Array(5).fill("stream-replaced"));
+        expect(await problem(open.append({ records: records("late") }))).toBe("stream-replaced");
+        expect(await problem(produced.append({ records: records("late"), producerSeq: 0 }))).toBe("stream-replaced");
+        expect(await store.get("s")).toMatchObject({ uid, head: 0, tail: 2, sealed: false });
+        await store.trim("s", 1, { expectedUid: uid });
+        await store.seal("s", { expectedUid: uid });
+        await store.delete("s", { expectedUid: uid });
+        expect(await problem(store.get("s"))).toBe("stream-not-found");
+      });
+    });
+
     describe("streams", () => {
       it("are created once, described, listed in order, deleted", async () => {
         const retention = { maxBytes: 1000 };
         await expect(store.create("b", retention)).resolves.toEqual({
           name: "b",
+          uid: expect.stringMatching(/^[A-Za-z0-9_-]{12}$/) as string,
           head: 0,
           tail: 0,
           bytes: 0,
@@ -155,7 +188,7 @@ export function describeStore(name: string, open: OpenStore): void {
         await store.delete("s");
         await append("s", "new");
         expect(await textsFrom(store, "s", 0)).toEqual(["new"]);
-        expect(await problem(stale.append({ records: records("late") }))).toBe("stream-not-found");
+        expect(await problem(stale.append({ records: records("late") }))).toBe("stream-replaced");
         expect(await textsFrom(store, "s", 0)).toEqual(["new"]);
       });
     });
@@ -326,7 +359,7 @@ export function describeStore(name: string, open: OpenStore): void {
         const one = await store.openAppender({ stream: "s", createIfMissing: true, producer: highest });
         await one.append(input(0, "a"));
         expect(await problem(store.claimProducer({ stream: "s", producerId: "p" }))).toBe("invalid-argument");
-        await expect(store.claimProducer({ stream: "s", producerId: "q" })).resolves.toBe(1);
+        await expect(store.claimProducer({ stream: "s", producerId: "q" })).resolves.toMatchObject({ epoch: 1 });
       });
 
       it("are claimed with an epoch above every one before", async () => {
@@ -337,7 +370,8 @@ export function describeStore(name: string, open: OpenStore): void {
           producer: { id: "p", epoch: 7 },
         });
         await chosen.append(input(0, "a"));
-        await expect(store.claimProducer({ stream: "s", producerId: "p" })).resolves.toBe(8);
+        const { uid } = await store.get("s");
+        await expect(store.claimProducer({ stream: "s", producerId: "p" })).resolves.toEqual({ epoch: 8, uid });
         expect(await problem(chosen.append(input(1, "late")))).toBe("producer-fenced");
         const first = await store.openAppender({ stream: "s", producer: { id: "p", epoch: 8 } });
         expect(first).toMatchObject({ nextProducerSeq: 0, firstSeq: 1 });
@@ -347,14 +381,15 @@ export function describeStore(name: string, open: OpenStore): void {
         await first.append(input(1, "c"));
         expect((await store.openAppender({ stream: "s", producer: { id: "p", epoch: 8 } })).firstSeq).toBe(2);
         // Many at once get an epoch each, and only the last one appends.
-        const epochs = await Promise.all([1, 2, 3].map(() => store.claimProducer({ stream: "s", producerId: "p" })));
-        expect(epochs).toEqual([9, 10, 11]);
+        const claims = await Promise.all([1, 2, 3].map(() => store.claimProducer({ stream: "s", producerId: "p" })));
+        expect(claims.map(({ epoch }) => epoch)).toEqual([9, 10, 11]);
         expect(await problem(first.append(input(2, "late")))).toBe("producer-fenced");
         expect(await textsFrom(store, "s", 0)).toEqual(["a", "x", "b", "c"]);
       });
 
       it("get no epoch a second time, though they were forgotten", async () => {
-        const claim = (producerId: string) => store.claimProducer({ stream: "s", createIfMissing: true, producerId });
+        const claim = async (producerId: string): Promise<number> =>
+          (await store.claimProducer({ stream: "s", createIfMissing: true, producerId })).epoch;
         const epoch = await claim("p");
         expect(epoch).toBe(1);
         await store.sweep(nowMs + 20_000);
@@ -507,14 +542,15 @@ export function describeStore(name: string, open: OpenStore): void {
 
       it("can be kept to one stream, whatever is made again under its name", async () => {
         await append("g", "a", "b");
-        const { generation } = await store.read("g", 0, all);
-        expect((await store.read("g", 1, { ...all, generation })).nextSeq).toBe(2);
+        const { uid: expectedUid } = (await store.read("g", 0, all)).info;
+        expect((await store.read("g", 1, { ...all, expectedUid })).nextSeq).toBe(2);
         await store.delete("g");
+        expect(await problem(store.read("g", 0, { ...all, expectedUid }))).toBe("stream-not-found");
         await append("g", "c", "d");
         for (const seq of [0, 2, 3]) {
-          expect(await problem(store.read("g", seq, { ...all, generation }))).toBe("stream-not-found");
+          expect(await problem(store.read("g", seq, { ...all, expectedUid }))).toBe("stream-replaced");
         }
-        expect((await store.read("g", 0, all)).generation).not.toBe(generation);
+        expect((await store.read("g", 0, all)).info.uid).not.toBe(expectedUid);
       });
 
       it("find the first record of a time", async () => {
@@ -675,7 +711,7 @@ export function describeStore(name: string, open: OpenStore): void {
       it("end with the signal", async () => {
         await append("s", "a");
         const stopped = AbortSignal.abort(new Error("enough"));
-        await expect(store.trim("s", 1, stopped)).rejects.toThrow("enough");
+        await expect(store.trim("s", 1, { signal: stopped })).rejects.toThrow("enough");
         await expect(store.sweep(nowMs, stopped)).rejects.toThrow("enough");
         await expect(store.list({ limit: 10 }, stopped)).rejects.toThrow("enough");
         expect((await store.get("s")).head).toBe(0);

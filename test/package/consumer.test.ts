@@ -51,8 +51,10 @@ beforeAll(async () => {
     await symlink(join(root, "node_modules", name), link);
   }
 
-  const [client, server] = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code = ""]) => code);
-  await writeFile(join(project, "readme-client.ts"), (client ?? "").replace(`"http://127.0.0.1:8080"`, urlArgument));
+  const [client, reader, server] = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code = ""]) => code);
+  for (const [name, code = ""] of Object.entries({ client, reader })) {
+    await writeFile(join(project, `readme-${name}.ts`), code.replace(`"http://127.0.0.1:8080"`, urlArgument));
+  }
   await writeFile(join(project, "readme-server.ts"), `${yours}${server ?? ""}`);
   await node([tsc, "-p", "."]);
 }, timeout);
@@ -114,6 +116,9 @@ describe("the package, as somebody else's project uses it", { timeout }, () => {
   it("does what README's examples say", async () => {
     const { url } = await useServer();
     expect(await node(["out/readme-client.js", url])).toBe("0n hello\n");
+    expect(await node(["out/readme-reader.js", url])).toBe("0n\n");
+    // From its checkpoint on.
+    expect(await node(["out/readme-reader.js", url])).toBe("");
     expect(await node(["out/readme-server.js"])).toMatch(/^http:\/\/127\.0\.0\.1:\d+\n$/);
   });
 

@@ -10,6 +10,7 @@ it("a range is hashed in parts, however small its records are, until the signal 
   const empty = Array.from({ length: 5000 }, () => ({ data: new Uint8Array(), headers: {} }));
   for (let i = 0; i < 8; i++) await appender.append({ records: empty });
   await appender.append({ records: [{ data: Buffer.from("end"), headers: {} }] });
+  const range = { stream: "s", uid: appender.uid, from: 0, to: 40_001 };
   let reads = 0;
   const controller = new AbortController();
   const counting: Store = {
@@ -19,13 +20,13 @@ it("a range is hashed in parts, however small its records are, until the signal 
       return store.read(...args);
     },
   };
-  const hash = await hashRange(counting, "s", 0, 40_001, 2 ** 20, controller.signal);
+  const hash = await hashRange(counting, range, 2 ** 20, controller.signal);
   expect(hash.digest("hex")).toBe(createHash("sha256").update("end").digest("hex"));
   expect(reads).toBeGreaterThanOrEqual(4);
   reads = 0;
   setImmediate(() => {
     controller.abort(new Error("enough"));
   });
-  await expect(hashRange(counting, "s", 0, 40_001, 2 ** 20, controller.signal)).rejects.toThrow("enough");
+  await expect(hashRange(counting, range, 2 ** 20, controller.signal)).rejects.toThrow("enough");
   expect(reads).toBeLessThan(4);
 });

@@ -141,9 +141,9 @@ describe("an lmdb store's files", () => {
     const dir = await useFilled();
     const { openTables } = await import("../../src/store/lmdb-env.ts");
     const tables = openTables(dir);
-    await tables.meta.put("format", 3);
+    await tables.meta.put("format", 4);
     await tables.root.close();
-    await expect(open(dir)).rejects.toThrow(/format 3, and this version of Sluice reads format 2/);
+    await expect(open(dir)).rejects.toThrow(/format 4, and this version of Sluice reads format 3/);
   });
 
   it("cannot be where a file is", async () => {

@@ -37,14 +37,17 @@ async function totalsOf(dir: string): Promise<{ stored: unknown; streams: number
   return { stored, streams: ofStreams, batches: ofBatches };
 }
 
+/** A directory with a kept store. */
+async function useKept(name: string): Promise<string> {
+  const dir = await useDir();
+  const fixture = await readFile(join(import.meta.dirname, "fixtures", `${name}.mdb.gz`));
+  await writeFile(join(dir, "data.mdb"), gunzipSync(fixture));
+  return dir;
+}
+
 describe("a directory of format 1", () => {
   /** Written by the code before format 2: streams with and without retention, a seal, producers, a deleted stream. */
-  async function useOld(): Promise<string> {
-    const dir = await useDir();
-    const fixture = await readFile(join(import.meta.dirname, "fixtures/format-1.mdb.gz"));
-    await writeFile(join(dir, "data.mdb"), gunzipSync(fixture));
-    return dir;
-  }
+  const useOld = (): Promise<string> => useKept("format-1");
 
   it("is opened, with everything that is in it, and again", async () => {
     const dir = await useOld();
@@ -92,6 +95,40 @@ describe("a directory of format 1", () => {
     expect(tables.meta.get("format")).toBe(1);
     ownership.release();
     await tables.root.close();
+  });
+});
+
+describe("a directory of format 2", () => {
+  /** Written by the code before format 3: retention, headers, a claimed producer, a seal with a checksum, a deleted stream. */
+  const useOld = (): Promise<string> => useKept("format-2");
+
+  it("is opened, with everything that is in it, and its streams keep the uids that they get", async () => {
+    const dir = await useOld();
+    const seen: string[][] = [];
+    for (let times = 0; times < 3; times++) {
+      const store = await open(dir);
+      const infos = await store.list({ limit: 10 });
+      expect(infos).toMatchObject([
+        { name: "kept/age", head: 0, tail: 6, bytes: 60, retention: { maxAgeMs: 1000 } },
+        { name: "plain", head: 1, tail: 8, bytes: 70 },
+        { name: "sealed", head: 0, tail: 1, sealed: true, checksum: { firstSeq: 0 } },
+      ]);
+      seen.push(infos.map(({ uid }) => uid));
+      expect(await textsFrom(store, "plain", 1)).toEqual(["b0", "a1", "b1", "a2", "b2", "p0", "p1"]);
+      const producer = { id: "p", epoch: 1 };
+      const resumed = await store.openAppender({ stream: "plain", producer });
+      expect(resumed).toMatchObject({ nextProducerSeq: 2, firstSeq: 6, uid: infos[1]?.uid });
+      const repeat = await resumed.append({
+        records: [{ data: Buffer.from("p1"), headers: { kind: "text" } }],
+        producerSeq: 1,
+      });
+      expect(repeat).toEqual({ firstSeq: 7, nextSeq: 8, duplicate: true });
+      resumed.close();
+      await store.close();
+    }
+    expect(new Set(seen[0])).toHaveProperty("size", 3);
+    expect(seen).toEqual([seen[0], seen[0], seen[0]]);
+    await expect(totalsOf(dir)).resolves.toMatchObject({ stored: 141, streams: 141 });
   });
 });
 

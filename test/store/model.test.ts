@@ -133,7 +133,8 @@ async function play(subject: Subject, prefix: string, operations: readonly Opera
         const stream = prefix + operation.name;
         const { id } = operation;
         const mine = (): number => reference.claim(stream, id);
-        const theirs = (): Promise<number> => store.claimProducer({ stream, producerId: id, createIfMissing: true });
+        const theirs = async (): Promise<number> =>
+          (await store.claimProducer({ stream, producerId: id, createIfMissing: true })).epoch;
         await same({ mine, theirs }, operation);
         break;
       }

@@ -159,7 +159,8 @@ export class Reference {
   }
 
   #append({ stream, options, expectedSeq }: ReferenceAppender, input: AppendInput): AppendResult {
-    if (this.#streams.get(options.stream) !== stream) throw new Refused("stream-not-found");
+    if (!this.#streams.has(options.stream)) throw new Refused("stream-not-found");
+    if (this.#streams.get(options.stream) !== stream) throw new Refused("stream-replaced");
     const { producer } = options;
     const { producerSeq, seal } = input;
     let state = producer && stream.producers.get(producer.id);

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file data/v1/data.proto.
  */
 export const file_data_v1_data: GenFile = /*@__PURE__*/
-  fileDesc("ChJkYXRhL3YxL2RhdGEucHJvdG8SB2RhdGEudjEidQoGUmVjb3JkEi0KB2hlYWRlcnMYASADKAsyHC5kYXRhLnYxLlJlY29yZC5IZWFkZXJzRW50cnkSDAoEZGF0YRgCIAEoDBouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJsCgtSZWNvcmRCYXRjaBIRCglmaXJzdF9zZXEYASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoHcmVjb3JkcxgDIAMoCzIPLmRhdGEudjEuUmVjb3JkIoQCCgZTdHJlYW0SDAoEbmFtZRgBIAEoCRIMCgRoZWFkGAIgASgEEgwKBHRhaWwYAyABKAQSDQoFYnl0ZXMYBCABKAQSDgoGc2VhbGVkGAUgASgIEg4KBnNoYTI1NhgGIAEoDBIYChBzaGEyNTZfZmlyc3Rfc2VxGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthcHBlbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoJcmV0ZW50aW9uGAogASgLMhIuZGF0YS52MS5SZXRlbnRpb24iaQoJUmV0ZW50aW9uEjQKB21heF9hZ2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEhEKCW1heF9ieXRlcxgCIAEoBBITCgttYXhfcmVjb3JkcxgDIAEoBCIxCghQcm9kdWNlchIWCgJpZBgBIAEoCUIKukgHcgUgASiAARINCgVlcG9jaBgCIAEoBCLrBAoJRGF0YUVycm9yEikKBnJlYXNvbhgBIAEoDjIZLmRhdGEudjEuRGF0YUVycm9yLlJlYXNvbhIOCgZzdHJlYW0YAiABKAkSEQoEaGVhZBgDIAEoBEgAiAEBEhEKBHRhaWwYBCABKARIAYgBARIbCg5wcm9kdWNlcl9lcG9jaBgFIAEoBEgCiAEBEh4KEW5leHRfcHJvZHVjZXJfc2VxGAYgASgESAOIAQESDgoGc2hhMjU2GAcgASgMIvQCCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASGwoXUkVBU09OX1NUUkVBTV9OT1RfRk9VTkQQARIYChRSRUFTT05fU1RSRUFNX0VYSVNUUxACEhgKFFJFQVNPTl9TVFJFQU1fU0VBTEVEEAMSFwoTUkVBU09OX1NFUV9NSVNNQVRDSBAEEiAKHFJFQVNPTl9QT1NJVElPTl9PVVRfT0ZfUkFOR0UQBRIaChZSRUFTT05fUFJPRFVDRVJfRkVOQ0VEEAYSFwoTUkVBU09OX1BST0RVQ0VSX0dBUBAHEiIKHlJFQVNPTl9QUk9EVUNFUl9SRVBFQVRfVE9PX09MRBAIEhwKGFJFQVNPTl9DSEVDS1NVTV9NSVNNQVRDSBAJEhoKFlJFQVNPTl9CQVRDSF9UT09fTEFSR0UQChIVChFSRUFTT05fU1RPUkVfRlVMTBALEhwKGFJFQVNPTl9QUk9EVUNFUl9DT05GTElDVBAMQgcKBV9oZWFkQgcKBV90YWlsQhEKD19wcm9kdWNlcl9lcG9jaEIUChJfbmV4dF9wcm9kdWNlcl9zZXEicAoTQ3JlYXRlU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSJQoJcmV0ZW50aW9uGAIgASgLMhIuZGF0YS52MS5SZXRlbnRpb24iNwoUQ3JlYXRlU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iRgoQR2V0U3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQiNAoRR2V0U3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iawoSTGlzdFN0cmVhbXNSZXF1ZXN0EhgKBnByZWZpeBgBIAEoCUIIukgFcgMo/wESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAIIlAKE0xpc3RTdHJlYW1zUmVzcG9uc2USIAoHc3RyZWFtcxgBIAMoCzIPLmRhdGEudjEuU3RyZWFtEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJJChNEZWxldGVTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JCIWChREZWxldGVTdHJlYW1SZXNwb25zZSJbChFUcmltU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSEgoKYmVmb3JlX3NlcRgCIAEoBCI1ChJUcmltU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0i3AEKEVNlYWxTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIZCgxleHBlY3RlZF9zZXEYAiABKARIAIgBARJnCgZzaGEyNTYYAyABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMkIPCg1fZXhwZWN0ZWRfc2VxIjUKElNlYWxTdHJlYW1SZXNwb25zZRIfCgZzdHJlYW0YASABKAsyDy5kYXRhLnYxLlN0cmVhbSKIAQoUQ2xhaW1Qcm9kdWNlclJlcXVlc3QSNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSHwoLcHJvZHVjZXJfaWQYAiABKAlCCrpIB3IFIAEogAESGQoRY3JlYXRlX2lmX21pc3NpbmcYAyABKAgiJgoVQ2xhaW1Qcm9kdWNlclJlc3BvbnNlEg0KBWVwb2NoGAEgASgEIrcECg1BcHBlbmRSZXF1ZXN0EjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEiAKB3JlY29yZHMYAiADKAsyDy5kYXRhLnYxLlJlY29yZBIZChFjcmVhdGVfaWZfbWlzc2luZxgDIAEoCBIjCghwcm9kdWNlchgEIAEoCzIRLmRhdGEudjEuUHJvZHVjZXISGQoMcHJvZHVjZXJfc2VxGAUgASgESACIAQESGQoMZXhwZWN0ZWRfc2VxGAYgASgESAGIAQESDAoEc2VhbBgHIAEoCBIaCgZzaGEyNTYYCCABKAxCCrpIB9gBAXoCaCA6iwK6SIcCGo0BCgthcHBlbmQuc2VhbBI7d2l0aG91dCBzZWFsLCByZWNvcmRzIG11c3Qgbm90IGJlIGVtcHR5LCBhbmQgc2hhMjU2IG11c3QgYmUaQXRoaXMuc2VhbCB8fCAodGhpcy5yZWNvcmRzLnNpemUoKSA+IDAgJiYgdGhpcy5zaGEyNTYuc2l6ZSgpID09IDApGnUKE2FwcGVuZC5wcm9kdWNlcl9zZXESMHByb2R1Y2VyIGFuZCBwcm9kdWNlcl9zZXEgbXVzdCBiZSBnaXZlbiB0b2dldGhlchosaGFzKHRoaXMucHJvZHVjZXIpID09IGhhcyh0aGlzLnByb2R1Y2VyX3NlcSlCDwoNX3Byb2R1Y2VyX3NlcUIPCg1fZXhwZWN0ZWRfc2VxInEKDkFwcGVuZFJlc3BvbnNlEhEKCWZpcnN0X3NlcRgBIAEoBBIQCghuZXh0X3NlcRgCIAEoBBIRCglkdXBsaWNhdGUYAyABKAgSJwoKZHVyYWJpbGl0eRgEIAEoDjITLmRhdGEudjEuRHVyYWJpbGl0eSKWAwoLQXBwZW5kQmF0Y2gSIAoHcmVjb3JkcxgBIAMoCzIPLmRhdGEudjEuUmVjb3JkEhkKDHByb2R1Y2VyX3NlcRgCIAEoBEgAiAEBEgwKBHNlYWwYAyABKAgSZwoGc2hhMjU2GAQgASgMQle6SFS6AVEKDXNoYTI1Ni5sZW5ndGgSGW11c3QgYmUgZW1wdHkgb3IgMzIgYnl0ZXMaJXRoaXMuc2l6ZSgpID09IDAgfHwgdGhpcy5zaXplKCkgPT0gMzI6wQG6SL0BGmIKDGFwcGVuZC5lbXB0eRIscmVjb3JkcyBtdXN0IG5vdCBiZSBlbXB0eSB1bmxlc3Mgc2VhbCBpcyBzZXQaJHRoaXMuc2VhbCB8fCB0aGlzLnJlY29yZHMuc2l6ZSgpID4gMBpXCg1hcHBlbmQuc2hhMjU2EiBzaGEyNTYgaXMgY2hlY2tlZCBvbmx5IHdpdGggc2VhbBokdGhpcy5zZWFsIHx8IHRoaXMuc2hhMjU2LnNpemUoKSA9PSAwQg8KDV9wcm9kdWNlcl9zZXEioQIKDVVwbG9hZFJlcXVlc3QSKwoEb3BlbhgBIAEoCzIbLmRhdGEudjEuVXBsb2FkUmVxdWVzdC5PcGVuSAASJgoGYXBwZW5kGAIgASgLMhQuZGF0YS52MS5BcHBlbmRCYXRjaEgAGqgBCgRPcGVuEjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAIgASgIEiMKCHByb2R1Y2VyGAMgASgLMhEuZGF0YS52MS5Qcm9kdWNlchIZCgxleHBlY3RlZF9zZXEYBCABKARIAIgBAUIPCg1fZXhwZWN0ZWRfc2VxQhAKB21lc3NhZ2USBbpIAggBIrkBCg5VcGxvYWRSZXNwb25zZRIRCglmaXJzdF9zZXEYASABKAQSEAoIbmV4dF9zZXEYAiABKAQSDwoHcmVjb3JkcxgDIAEoBBINCgVieXRlcxgEIAEoBBIZChFkdXBsaWNhdGVfYmF0Y2hlcxgFIAEoBBIOCgZzaGEyNTYYBiABKAwSDgoGc2VhbGVkGAcgASgIEicKCmR1cmFiaWxpdHkYCCABKA4yEy5kYXRhLnYxLkR1cmFiaWxpdHkinQIKC1JlYWRSZXF1ZXN0EjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEg0KA3NlcRgCIAEoBEgAEioKBHRpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoLdGFpbF9vZmZzZXQYBCABKARIABIOCgZmb2xsb3cYBSABKAgSEwoLbWF4X3JlY29yZHMYBiABKAQSEQoJbWF4X2J5dGVzGAcgASgEEkYKEmhlYXJ0YmVhdF9pbnRlcnZhbBgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPukgMqgEJIgMIkBwyAggBQgYKBGZyb20iGAoIQ2F1Z2h0VXASDAoEdGFpbBgBIAEoBCIZCglIZWFydGJlYXQSDAoEdGFpbBgBIAEoBCJACgZTZWFsZWQSDAoEdGFpbBgBIAEoBBIOCgZzaGEyNTYYAiABKAwSGAoQc2hhMjU2X2ZpcnN0X3NlcRgDIAEoBCK0AQoMUmVhZFJlc3BvbnNlEiUKBWJhdGNoGAEgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgCIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYAyABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgEIAEoCzIPLmRhdGEudjEuU2VhbGVkSABCCQoHbWVzc2FnZSKNBAoPRXhjaGFuZ2VSZXF1ZXN0Ei0KBG9wZW4YASABKAsyHS5kYXRhLnYxLkV4Y2hhbmdlUmVxdWVzdC5PcGVuSAASJgoGYXBwZW5kGAIgASgLMhQuZGF0YS52MS5BcHBlbmRCYXRjaEgAGtUBCgRPcGVuEjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAIgASgIEiMKCHByb2R1Y2VyGAMgASgLMhEuZGF0YS52MS5Qcm9kdWNlchIZCgxleHBlY3RlZF9zZXEYBCABKARIAIgBARIrCgRyZWFkGAUgASgLMh0uZGF0YS52MS5FeGNoYW5nZVJlcXVlc3QuUmVhZEIPCg1fZXhwZWN0ZWRfc2VxGrgBCgRSZWFkEg0KA3NlcRgBIAEoBEgAEioKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoLdGFpbF9vZmZzZXQYAyABKARIABIOCgZmb2xsb3cYBCABKAgSRgoSaGVhcnRiZWF0X2ludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAFCBgoEZnJvbUIQCgdtZXNzYWdlEgW6SAIIASLQAwoQRXhjaGFuZ2VSZXNwb25zZRIyCgZvcGVuZWQYASABKAsyIC5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UuT3BlbmVkSAASLAoDYWNrGAIgASgLMh0uZGF0YS52MS5FeGNoYW5nZVJlc3BvbnNlLkFja0gAEiUKBWJhdGNoGAMgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgEIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYBSABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgGIAEoCzIPLmRhdGEudjEuU2VhbGVkSAAaTAoGT3BlbmVkEgwKBHRhaWwYASABKAQSHgoRbmV4dF9wcm9kdWNlcl9zZXEYAiABKARIAIgBAUIUChJfbmV4dF9wcm9kdWNlcl9zZXEaZgoDQWNrEhEKCWZpcnN0X3NlcRgBIAEoBBIQCghuZXh0X3NlcRgCIAEoBBIRCglkdXBsaWNhdGUYAyABKAgSJwoKZHVyYWJpbGl0eRgEIAEoDjITLmRhdGEudjEuRHVyYWJpbGl0eUIJCgdtZXNzYWdlKlQKCkR1cmFiaWxpdHkSGgoWRFVSQUJJTElUWV9VTlNQRUNJRklFRBAAEhUKEURVUkFCSUxJVFlfTUVNT1JZEAESEwoPRFVSQUJJTElUWV9ESVNLEAIykQYKC0RhdGFTZXJ2aWNlEksKDENyZWF0ZVN0cmVhbRIcLmRhdGEudjEuQ3JlYXRlU3RyZWFtUmVxdWVzdBodLmRhdGEudjEuQ3JlYXRlU3RyZWFtUmVzcG9uc2USRwoJR2V0U3RyZWFtEhkuZGF0YS52MS5HZXRTdHJlYW1SZXF1ZXN0GhouZGF0YS52MS5HZXRTdHJlYW1SZXNwb25zZSIDkAIBEk0KC0xpc3RTdHJlYW1zEhsuZGF0YS52MS5MaXN0U3RyZWFtc1JlcXVlc3QaHC5kYXRhLnYxLkxpc3RTdHJlYW1zUmVzcG9uc2UiA5ACARJLCgxEZWxldGVTdHJlYW0SHC5kYXRhLnYxLkRlbGV0ZVN0cmVhbVJlcXVlc3QaHS5kYXRhLnYxLkRlbGV0ZVN0cmVhbVJlc3BvbnNlEkUKClRyaW1TdHJlYW0SGi5kYXRhLnYxLlRyaW1TdHJlYW1SZXF1ZXN0GhsuZGF0YS52MS5UcmltU3RyZWFtUmVzcG9uc2USRQoKU2VhbFN0cmVhbRIaLmRhdGEudjEuU2VhbFN0cmVhbVJlcXVlc3QaGy5kYXRhLnYxLlNlYWxTdHJlYW1SZXNwb25zZRJOCg1DbGFpbVByb2R1Y2VyEh0uZGF0YS52MS5DbGFpbVByb2R1Y2VyUmVxdWVzdBoeLmRhdGEudjEuQ2xhaW1Qcm9kdWNlclJlc3BvbnNlEjkKBkFwcGVuZBIWLmRhdGEudjEuQXBwZW5kUmVxdWVzdBoXLmRhdGEudjEuQXBwZW5kUmVzcG9uc2USOwoGVXBsb2FkEhYuZGF0YS52MS5VcGxvYWRSZXF1ZXN0GhcuZGF0YS52MS5VcGxvYWRSZXNwb25zZSgBEjUKBFJlYWQSFC5kYXRhLnYxLlJlYWRSZXF1ZXN0GhUuZGF0YS52MS5SZWFkUmVzcG9uc2UwARJDCghFeGNoYW5nZRIYLmRhdGEudjEuRXhjaGFuZ2VSZXF1ZXN0GhkuZGF0YS52MS5FeGNoYW5nZVJlc3BvbnNlKAEwAWIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChJkYXRhL3YxL2RhdGEucHJvdG8SB2RhdGEudjEidQoGUmVjb3JkEi0KB2hlYWRlcnMYASADKAsyHC5kYXRhLnYxLlJlY29yZC5IZWFkZXJzRW50cnkSDAoEZGF0YRgCIAEoDBouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJsCgtSZWNvcmRCYXRjaBIRCglmaXJzdF9zZXEYASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoHcmVjb3JkcxgDIAMoCzIPLmRhdGEudjEuUmVjb3JkIpECCgZTdHJlYW0SDAoEbmFtZRgBIAEoCRIMCgRoZWFkGAIgASgEEgwKBHRhaWwYAyABKAQSDQoFYnl0ZXMYBCABKAQSDgoGc2VhbGVkGAUgASgIEg4KBnNoYTI1NhgGIAEoDBIYChBzaGEyNTZfZmlyc3Rfc2VxGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthcHBlbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoJcmV0ZW50aW9uGAogASgLMhIuZGF0YS52MS5SZXRlbnRpb24SCwoDdWlkGAsgASgJImkKCVJldGVudGlvbhI0CgdtYXhfYWdlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABIRCgltYXhfYnl0ZXMYAiABKAQSEwoLbWF4X3JlY29yZHMYAyABKAQiMQoIUHJvZHVjZXISFgoCaWQYASABKAlCCrpIB3IFIAEogAESDQoFZXBvY2gYAiABKAQimwUKCURhdGFFcnJvchIpCgZyZWFzb24YASABKA4yGS5kYXRhLnYxLkRhdGFFcnJvci5SZWFzb24SDgoGc3RyZWFtGAIgASgJEhEKBGhlYWQYAyABKARIAIgBARIRCgR0YWlsGAQgASgESAGIAQESGwoOcHJvZHVjZXJfZXBvY2gYBSABKARIAogBARIeChFuZXh0X3Byb2R1Y2VyX3NlcRgGIAEoBEgDiAEBEg4KBnNoYTI1NhgHIAEoDBISCgpzdHJlYW1fdWlkGAggASgJIpADCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASGwoXUkVBU09OX1NUUkVBTV9OT1RfRk9VTkQQARIYChRSRUFTT05fU1RSRUFNX0VYSVNUUxACEhgKFFJFQVNPTl9TVFJFQU1fU0VBTEVEEAMSFwoTUkVBU09OX1NFUV9NSVNNQVRDSBAEEiAKHFJFQVNPTl9QT1NJVElPTl9PVVRfT0ZfUkFOR0UQBRIaChZSRUFTT05fUFJPRFVDRVJfRkVOQ0VEEAYSFwoTUkVBU09OX1BST0RVQ0VSX0dBUBAHEiIKHlJFQVNPTl9QUk9EVUNFUl9SRVBFQVRfVE9PX09MRBAIEhwKGFJFQVNPTl9DSEVDS1NVTV9NSVNNQVRDSBAJEhoKFlJFQVNPTl9CQVRDSF9UT09fTEFSR0UQChIVChFSRUFTT05fU1RPUkVfRlVMTBALEhwKGFJFQVNPTl9QUk9EVUNFUl9DT05GTElDVBAMEhoKFlJFQVNPTl9TVFJFQU1fUkVQTEFDRUQQDUIHCgVfaGVhZEIHCgVfdGFpbEIRCg9fcHJvZHVjZXJfZXBvY2hCFAoSX25leHRfcHJvZHVjZXJfc2VxInAKE0NyZWF0ZVN0cmVhbVJlcXVlc3QSMgoEbmFtZRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEiUKCXJldGVudGlvbhgCIAEoCzISLmRhdGEudjEuUmV0ZW50aW9uIjcKFENyZWF0ZVN0cmVhbVJlc3BvbnNlEh8KBnN0cmVhbRgBIAEoCzIPLmRhdGEudjEuU3RyZWFtIkYKEEdldFN0cmVhbVJlcXVlc3QSMgoEbmFtZRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kIjQKEUdldFN0cmVhbVJlc3BvbnNlEh8KBnN0cmVhbRgBIAEoCzIPLmRhdGEudjEuU3RyZWFtImsKEkxpc3RTdHJlYW1zUmVxdWVzdBIYCgZwcmVmaXgYASABKAlCCLpIBXIDKP8BEh0KCXBhZ2Vfc2l6ZRgCIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAyiACCJQChNMaXN0U3RyZWFtc1Jlc3BvbnNlEiAKB3N0cmVhbXMYASADKAsyDy5kYXRhLnYxLlN0cmVhbRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiaAoTRGVsZXRlU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSHQoMZXhwZWN0ZWRfdWlkGAIgASgJQge6SARyAihAIhYKFERlbGV0ZVN0cmVhbVJlc3BvbnNlInoKEVRyaW1TdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBISCgpiZWZvcmVfc2VxGAIgASgEEh0KDGV4cGVjdGVkX3VpZBgDIAEoCUIHukgEcgIoQCI1ChJUcmltU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0i+wEKEVNlYWxTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIZCgxleHBlY3RlZF9zZXEYAiABKARIAIgBARJnCgZzaGEyNTYYAyABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMhIdCgxleHBlY3RlZF91aWQYBCABKAlCB7pIBHICKEBCDwoNX2V4cGVjdGVkX3NlcSI1ChJTZWFsU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0ipwEKFENsYWltUHJvZHVjZXJSZXF1ZXN0EjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEh8KC3Byb2R1Y2VyX2lkGAIgASgJQgq6SAdyBSABKIABEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAMgASgIEh0KDGV4cGVjdGVkX3VpZBgEIAEoCUIHukgEcgIoQCI6ChVDbGFpbVByb2R1Y2VyUmVzcG9uc2USDQoFZXBvY2gYASABKAQSEgoKc3RyZWFtX3VpZBgCIAEoCSLWBAoNQXBwZW5kUmVxdWVzdBI0CgZzdHJlYW0YASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIgCgdyZWNvcmRzGAIgAygLMg8uZGF0YS52MS5SZWNvcmQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAyABKAgSIwoIcHJvZHVjZXIYBCABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDHByb2R1Y2VyX3NlcRgFIAEoBEgAiAEBEhkKDGV4cGVjdGVkX3NlcRgGIAEoBEgBiAEBEgwKBHNlYWwYByABKAgSGgoGc2hhMjU2GAggASgMQgq6SAfYAQF6AmggEh0KDGV4cGVjdGVkX3VpZBgJIAEoCUIHukgEcgIoQDqLArpIhwIajQEKC2FwcGVuZC5zZWFsEjt3aXRob3V0IHNlYWwsIHJlY29yZHMgbXVzdCBub3QgYmUgZW1wdHksIGFuZCBzaGEyNTYgbXVzdCBiZRpBdGhpcy5zZWFsIHx8ICh0aGlzLnJlY29yZHMuc2l6ZSgpID4gMCAmJiB0aGlzLnNoYTI1Ni5zaXplKCkgPT0gMCkadQoTYXBwZW5kLnByb2R1Y2VyX3NlcRIwcHJvZHVjZXIgYW5kIHByb2R1Y2VyX3NlcSBtdXN0IGJlIGdpdmVuIHRvZ2V0aGVyGixoYXModGhpcy5wcm9kdWNlcikgPT0gaGFzKHRoaXMucHJvZHVjZXJfc2VxKUIPCg1fcHJvZHVjZXJfc2VxQg8KDV9leHBlY3RlZF9zZXEihQEKDkFwcGVuZFJlc3BvbnNlEhEKCWZpcnN0X3NlcRgBIAEoBBIQCghuZXh0X3NlcRgCIAEoBBIRCglkdXBsaWNhdGUYAyABKAgSJwoKZHVyYWJpbGl0eRgEIAEoDjITLmRhdGEudjEuRHVyYWJpbGl0eRISCgpzdHJlYW1fdWlkGAUgASgJIpYDCgtBcHBlbmRCYXRjaBIgCgdyZWNvcmRzGAEgAygLMg8uZGF0YS52MS5SZWNvcmQSGQoMcHJvZHVjZXJfc2VxGAIgASgESACIAQESDAoEc2VhbBgDIAEoCBJnCgZzaGEyNTYYBCABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMjrBAbpIvQEaYgoMYXBwZW5kLmVtcHR5EixyZWNvcmRzIG11c3Qgbm90IGJlIGVtcHR5IHVubGVzcyBzZWFsIGlzIHNldBokdGhpcy5zZWFsIHx8IHRoaXMucmVjb3Jkcy5zaXplKCkgPiAwGlcKDWFwcGVuZC5zaGEyNTYSIHNoYTI1NiBpcyBjaGVja2VkIG9ubHkgd2l0aCBzZWFsGiR0aGlzLnNlYWwgfHwgdGhpcy5zaGEyNTYuc2l6ZSgpID09IDBCDwoNX3Byb2R1Y2VyX3NlcSLAAgoNVXBsb2FkUmVxdWVzdBIrCgRvcGVuGAEgASgLMhsuZGF0YS52MS5VcGxvYWRSZXF1ZXN0Lk9wZW5IABImCgZhcHBlbmQYAiABKAsyFC5kYXRhLnYxLkFwcGVuZEJhdGNoSAAaxwEKBE9wZW4SNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAiABKAgSIwoIcHJvZHVjZXIYAyABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDGV4cGVjdGVkX3NlcRgEIAEoBEgAiAEBEh0KDGV4cGVjdGVkX3VpZBgFIAEoCUIHukgEcgIoQEIPCg1fZXhwZWN0ZWRfc2VxQhAKB21lc3NhZ2USBbpIAggBIs0BCg5VcGxvYWRSZXNwb25zZRIRCglmaXJzdF9zZXEYASABKAQSEAoIbmV4dF9zZXEYAiABKAQSDwoHcmVjb3JkcxgDIAEoBBINCgVieXRlcxgEIAEoBBIZChFkdXBsaWNhdGVfYmF0Y2hlcxgFIAEoBBIOCgZzaGEyNTYYBiABKAwSDgoGc2VhbGVkGAcgASgIEicKCmR1cmFiaWxpdHkYCCABKA4yEy5kYXRhLnYxLkR1cmFiaWxpdHkSEgoKc3RyZWFtX3VpZBgJIAEoCSK8AgoLUmVhZFJlcXVlc3QSNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSDQoDc2VxGAIgASgESAASKgoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABIVCgt0YWlsX29mZnNldBgEIAEoBEgAEg4KBmZvbGxvdxgFIAEoCBITCgttYXhfcmVjb3JkcxgGIAEoBBIRCgltYXhfYnl0ZXMYByABKAQSRgoSaGVhcnRiZWF0X2ludGVydmFsGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAESHQoMZXhwZWN0ZWRfdWlkGAkgASgJQge6SARyAihAQgYKBGZyb20iGAoIQ2F1Z2h0VXASDAoEdGFpbBgBIAEoBCIZCglIZWFydGJlYXQSDAoEdGFpbBgBIAEoBCJACgZTZWFsZWQSDAoEdGFpbBgBIAEoBBIOCgZzaGEyNTYYAiABKAwSGAoQc2hhMjU2X2ZpcnN0X3NlcRgDIAEoBCLIAQoMUmVhZFJlc3BvbnNlEiUKBWJhdGNoGAEgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgCIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYAyABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgEIAEoCzIPLmRhdGEudjEuU2VhbGVkSAASEgoKc3RyZWFtX3VpZBgFIAEoCUIJCgdtZXNzYWdlIqwECg9FeGNoYW5nZVJlcXVlc3QSLQoEb3BlbhgBIAEoCzIdLmRhdGEudjEuRXhjaGFuZ2VSZXF1ZXN0Lk9wZW5IABImCgZhcHBlbmQYAiABKAsyFC5kYXRhLnYxLkFwcGVuZEJhdGNoSAAa9AEKBE9wZW4SNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAiABKAgSIwoIcHJvZHVjZXIYAyABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDGV4cGVjdGVkX3NlcRgEIAEoBEgAiAEBEisKBHJlYWQYBSABKAsyHS5kYXRhLnYxLkV4Y2hhbmdlUmVxdWVzdC5SZWFkEh0KDGV4cGVjdGVkX3VpZBgGIAEoCUIHukgEcgIoQEIPCg1fZXhwZWN0ZWRfc2VxGrgBCgRSZWFkEg0KA3NlcRgBIAEoBEgAEioKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoLdGFpbF9vZmZzZXQYAyABKARIABIOCgZmb2xsb3cYBCABKAgSRgoSaGVhcnRiZWF0X2ludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAFCBgoEZnJvbUIQCgdtZXNzYWdlEgW6SAIIASLkAwoQRXhjaGFuZ2VSZXNwb25zZRIyCgZvcGVuZWQYASABKAsyIC5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UuT3BlbmVkSAASLAoDYWNrGAIgASgLMh0uZGF0YS52MS5FeGNoYW5nZVJlc3BvbnNlLkFja0gAEiUKBWJhdGNoGAMgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgEIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYBSABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgGIAEoCzIPLmRhdGEudjEuU2VhbGVkSAAaYAoGT3BlbmVkEgwKBHRhaWwYASABKAQSHgoRbmV4dF9wcm9kdWNlcl9zZXEYAiABKARIAIgBARISCgpzdHJlYW1fdWlkGAMgASgJQhQKEl9uZXh0X3Byb2R1Y2VyX3NlcRpmCgNBY2sSEQoJZmlyc3Rfc2VxGAEgASgEEhAKCG5leHRfc2VxGAIgASgEEhEKCWR1cGxpY2F0ZRgDIAEoCBInCgpkdXJhYmlsaXR5GAQgASgOMhMuZGF0YS52MS5EdXJhYmlsaXR5QgkKB21lc3NhZ2UqVAoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASFQoRRFVSQUJJTElUWV9NRU1PUlkQARITCg9EVVJBQklMSVRZX0RJU0sQAjKRBgoLRGF0YVNlcnZpY2USSwoMQ3JlYXRlU3RyZWFtEhwuZGF0YS52MS5DcmVhdGVTdHJlYW1SZXF1ZXN0Gh0uZGF0YS52MS5DcmVhdGVTdHJlYW1SZXNwb25zZRJHCglHZXRTdHJlYW0SGS5kYXRhLnYxLkdldFN0cmVhbVJlcXVlc3QaGi5kYXRhLnYxLkdldFN0cmVhbVJlc3BvbnNlIgOQAgESTQoLTGlzdFN0cmVhbXMSGy5kYXRhLnYxLkxpc3RTdHJlYW1zUmVxdWVzdBocLmRhdGEudjEuTGlzdFN0cmVhbXNSZXNwb25zZSIDkAIBEksKDERlbGV0ZVN0cmVhbRIcLmRhdGEudjEuRGVsZXRlU3RyZWFtUmVxdWVzdBodLmRhdGEudjEuRGVsZXRlU3RyZWFtUmVzcG9uc2USRQoKVHJpbVN0cmVhbRIaLmRhdGEudjEuVHJpbVN0cmVhbVJlcXVlc3QaGy5kYXRhLnYxLlRyaW1TdHJlYW1SZXNwb25zZRJFCgpTZWFsU3RyZWFtEhouZGF0YS52MS5TZWFsU3RyZWFtUmVxdWVzdBobLmRhdGEudjEuU2VhbFN0cmVhbVJlc3BvbnNlEk4KDUNsYWltUHJvZHVjZXISHS5kYXRhLnYxLkNsYWltUHJvZHVjZXJSZXF1ZXN0Gh4uZGF0YS52MS5DbGFpbVByb2R1Y2VyUmVzcG9uc2USOQoGQXBwZW5kEhYuZGF0YS52MS5BcHBlbmRSZXF1ZXN0GhcuZGF0YS52MS5BcHBlbmRSZXNwb25zZRI7CgZVcGxvYWQSFi5kYXRhLnYxLlVwbG9hZFJlcXVlc3QaFy5kYXRhLnYxLlVwbG9hZFJlc3BvbnNlKAESNQoEUmVhZBIULmRhdGEudjEuUmVhZFJlcXVlc3QaFS5kYXRhLnYxLlJlYWRSZXNwb25zZTABEkMKCEV4Y2hhbmdlEhguZGF0YS52MS5FeGNoYW5nZVJlcXVlc3QaGS5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Record is the unit that is appended and read.
@@ -154,6 +154,16 @@ export type Stream = Message<"data.v1.Stream"> & {
    * @generated from field: data.v1.Retention retention = 10;
    */
   retention?: Retention | undefined;
+
+  /**
+   * Tells this stream from every other one that had, or will have, its name: a
+   * stream that is deleted and made again has another uid, and so have all
+   * streams after a restore. 1 to 64 characters of `A-Z a-z 0-9 _ -`, without a
+   * meaning of their own. It never changes.
+   *
+   * @generated from field: string uid = 11;
+   */
+  uid: string;
 };
 
 /**
@@ -286,6 +296,13 @@ export type DataError = Message<"data.v1.DataError"> & {
    * @generated from field: bytes sha256 = 7;
    */
   sha256: Uint8Array;
+
+  /**
+   * The uid of the stream that has the name now.
+   *
+   * @generated from field: string stream_uid = 8;
+   */
+  streamUid: string;
 };
 
 /**
@@ -396,6 +413,15 @@ export const DataError_Reason = {
    * @generated from enum value: REASON_PRODUCER_CONFLICT = 12;
    */
   PRODUCER_CONFLICT: 12,
+
+  /**
+   * The stream is not the one of `expected_uid`, or not the one that the call
+   * began with: it was deleted, and made again, or the server's data was
+   * restored from a backup (FAILED_PRECONDITION).
+   *
+   * @generated from enum value: REASON_STREAM_REPLACED = 13;
+   */
+  STREAM_REPLACED: 13,
 } as const;
 
 /**
@@ -577,6 +603,14 @@ export type DeleteStreamRequest = Message<"data.v1.DeleteStreamRequest"> & {
    * @generated from field: string name = 1;
    */
   name: string;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 2;
+   */
+  expectedUid: string;
 };
 
 /**
@@ -621,6 +655,14 @@ export type TrimStreamRequest = Message<"data.v1.TrimStreamRequest"> & {
    * @generated from field: uint64 before_seq = 2;
    */
   beforeSeq: bigint;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 3;
+   */
+  expectedUid: string;
 };
 
 /**
@@ -679,6 +721,14 @@ export type SealStreamRequest = Message<"data.v1.SealStreamRequest"> & {
    * @generated from field: bytes sha256 = 3;
    */
   sha256: Uint8Array;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 4;
+   */
+  expectedUid: string;
 };
 
 /**
@@ -736,6 +786,14 @@ export type ClaimProducerRequest = Message<"data.v1.ClaimProducerRequest"> & {
    * @generated from field: bool create_if_missing = 3;
    */
   createIfMissing: boolean;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 4;
+   */
+  expectedUid: string;
 };
 
 /**
@@ -757,6 +815,13 @@ export type ClaimProducerResponse = Message<"data.v1.ClaimProducerResponse"> & {
    * @generated from field: uint64 epoch = 1;
    */
   epoch: bigint;
+
+  /**
+   * The uid of the stream.
+   *
+   * @generated from field: string stream_uid = 2;
+   */
+  streamUid: string;
 };
 
 /**
@@ -834,6 +899,14 @@ export type AppendRequest = Message<"data.v1.AppendRequest"> & {
    * @generated from field: bytes sha256 = 8;
    */
   sha256: Uint8Array;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 9;
+   */
+  expectedUid: string;
 };
 
 /**
@@ -876,6 +949,13 @@ export type AppendResponse = Message<"data.v1.AppendResponse"> & {
    * @generated from field: data.v1.Durability durability = 4;
    */
   durability: Durability;
+
+  /**
+   * The uid of the stream.
+   *
+   * @generated from field: string stream_uid = 5;
+   */
+  streamUid: string;
 };
 
 /**
@@ -1009,6 +1089,14 @@ export type UploadRequest_Open = Message<"data.v1.UploadRequest.Open"> & {
    * @generated from field: optional uint64 expected_seq = 4;
    */
   expectedSeq?: bigint | undefined;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 5;
+   */
+  expectedUid: string;
 };
 
 /**
@@ -1081,6 +1169,13 @@ export type UploadResponse = Message<"data.v1.UploadResponse"> & {
    * @generated from field: data.v1.Durability durability = 8;
    */
   durability: Durability;
+
+  /**
+   * The uid of the stream.
+   *
+   * @generated from field: string stream_uid = 9;
+   */
+  streamUid: string;
 };
 
 /**
@@ -1163,6 +1258,14 @@ export type ReadRequest = Message<"data.v1.ReadRequest"> & {
    * @generated from field: google.protobuf.Duration heartbeat_interval = 8;
    */
   heartbeatInterval?: Duration | undefined;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 9;
+   */
+  expectedUid: string;
 };
 
 /**
@@ -1295,6 +1398,14 @@ export type ReadResponse = Message<"data.v1.ReadResponse"> & {
     value: Sealed;
     case: "sealed";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * The uid of the stream, on the first message of the call only. With the seq of
+   * the next record it is where to go on, in `ReadRequest.expected_uid` and `seq`.
+   *
+   * @generated from field: string stream_uid = 5;
+   */
+  streamUid: string;
 };
 
 /**
@@ -1384,6 +1495,14 @@ export type ExchangeRequest_Open = Message<"data.v1.ExchangeRequest.Open"> & {
    * @generated from field: data.v1.ExchangeRequest.Read read = 5;
    */
   read?: ExchangeRequest_Read | undefined;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 6;
+   */
+  expectedUid: string;
 };
 
 /**
@@ -1541,6 +1660,13 @@ export type ExchangeResponse_Opened = Message<"data.v1.ExchangeResponse.Opened">
    * @generated from field: optional uint64 next_producer_seq = 2;
    */
   nextProducerSeq?: bigint | undefined;
+
+  /**
+   * The uid of the stream.
+   *
+   * @generated from field: string stream_uid = 3;
+   */
+  streamUid: string;
 };
 
 /**
@@ -1682,7 +1808,8 @@ export const DataService: GenService<{
   },
   /**
    * DeleteStream removes a stream and its records. Its readers end with
-   * NOT_FOUND. A stream made later under the same name starts at seq 0.
+   * NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+   * another uid.
    *
    * @generated from rpc data.v1.DataService.DeleteStream
    */

@@ -93,7 +93,7 @@ async function copy(
   let tail = sink.seq;
   try {
     const records = client.data.read(info.name, {
-      from: { seq: BigInt(sink.seq) },
+      from: { seq: BigInt(sink.seq), uid: info.uid },
       follow: false,
       signal,
       onSealed: (end) => {

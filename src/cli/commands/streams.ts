@@ -154,6 +154,7 @@ function describe(stream: StreamInfo): string {
   const time = (at: StreamInfo["createTime"]): string => (at === undefined ? "never" : timestampDate(at).toISOString());
   const fields: [string, string][] = [
     ["stream", stream.name],
+    ["uid", stream.uid],
     ["state", state(stream)],
     ["head", String(stream.head)],
     ["tail", String(stream.tail)],

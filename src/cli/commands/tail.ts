@@ -12,7 +12,7 @@ export function tail(program: Command): void {
     .argument("<stream>", "name of the stream")
     .option(
       "--from <position>",
-      "head, tail, a seq, -N for the last N, or a time (2026-01-31T12:00:00Z, or 15m ago)",
+      "head, tail, a seq, a checkpoint (uid:seq), -N for the last N, or a time (2026-01-31T12:00:00Z, or 15m ago)",
       "-10",
     )
     .option("--no-follow", "end at the tail")
@@ -20,6 +20,8 @@ export function tail(program: Command): void {
       "after",
       `
 It goes on by itself after a broken connection, and ends when the stream is sealed.
+With --json each record has the stream's uid: --from UID:SEQ goes on in that very
+stream, and fails if it was deleted and made again.
 
 Examples:
   $ sluice tail logs/host1

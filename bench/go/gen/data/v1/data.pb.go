@@ -112,6 +112,10 @@ const (
 	// two programs use the same id, or one has started again without
 	// ClaimProducer (FAILED_PRECONDITION).
 	DataError_REASON_PRODUCER_CONFLICT DataError_Reason = 12
+	// The stream is not the one of `expected_uid`, or not the one that the call
+	// began with: it was deleted, and made again, or the server's data was
+	// restored from a backup (FAILED_PRECONDITION).
+	DataError_REASON_STREAM_REPLACED DataError_Reason = 13
 )
 
 // Enum value maps for DataError_Reason.
@@ -130,6 +134,7 @@ var (
 		10: "REASON_BATCH_TOO_LARGE",
 		11: "REASON_STORE_FULL",
 		12: "REASON_PRODUCER_CONFLICT",
+		13: "REASON_STREAM_REPLACED",
 	}
 	DataError_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":             0,
@@ -145,6 +150,7 @@ var (
 		"REASON_BATCH_TOO_LARGE":         10,
 		"REASON_STORE_FULL":              11,
 		"REASON_PRODUCER_CONFLICT":       12,
+		"REASON_STREAM_REPLACED":         13,
 	}
 )
 
@@ -317,7 +323,12 @@ type Stream struct {
 	// When the newest batch was stored. Unset if there has been none.
 	AppendTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=append_time,json=appendTime,proto3" json:"append_time,omitempty"`
 	// How long records are kept.
-	Retention     *Retention `protobuf:"bytes,10,opt,name=retention,proto3" json:"retention,omitempty"`
+	Retention *Retention `protobuf:"bytes,10,opt,name=retention,proto3" json:"retention,omitempty"`
+	// Tells this stream from every other one that had, or will have, its name: a
+	// stream that is deleted and made again has another uid, and so have all
+	// streams after a restore. 1 to 64 characters of `A-Z a-z 0-9 _ -`, without a
+	// meaning of their own. It never changes.
+	Uid           string `protobuf:"bytes,11,opt,name=uid,proto3" json:"uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -420,6 +431,13 @@ func (x *Stream) GetRetention() *Retention {
 		return x.Retention
 	}
 	return nil
+}
+
+func (x *Stream) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
 }
 
 // Retention says which records a stream keeps. Records leave from the head,
@@ -563,7 +581,9 @@ type DataError struct {
 	// The producer_seq that the producer's next batch must have.
 	NextProducerSeq *uint64 `protobuf:"varint,6,opt,name=next_producer_seq,json=nextProducerSeq,proto3,oneof" json:"next_producer_seq,omitempty"`
 	// The SHA-256 of what is stored.
-	Sha256        []byte `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 []byte `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// The uid of the stream that has the name now.
+	StreamUid     string `protobuf:"bytes,8,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -645,6 +665,13 @@ func (x *DataError) GetSha256() []byte {
 		return x.Sha256
 	}
 	return nil
+}
+
+func (x *DataError) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
 }
 
 // CreateStreamRequest asks for a new stream.
@@ -963,7 +990,10 @@ func (x *ListStreamsResponse) GetNextPageToken() string {
 type DeleteStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the stream.
-	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,2,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1001,6 +1031,13 @@ func (*DeleteStreamRequest) Descriptor() ([]byte, []int) {
 func (x *DeleteStreamRequest) GetName() string {
 	if x != nil {
 		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteStreamRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
 	}
 	return ""
 }
@@ -1049,7 +1086,10 @@ type TrimStreamRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Every record below this seq leaves. Beyond the tail, it fails with
 	// OUT_OF_RANGE.
-	BeforeSeq     uint64 `protobuf:"varint,2,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"`
+	BeforeSeq uint64 `protobuf:"varint,2,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,3,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1096,6 +1136,13 @@ func (x *TrimStreamRequest) GetBeforeSeq() uint64 {
 		return x.BeforeSeq
 	}
 	return 0
+}
+
+func (x *TrimStreamRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
 }
 
 // TrimStreamResponse describes the stream as it is now.
@@ -1154,7 +1201,10 @@ type SealStreamRequest struct {
 	// Seal only if this is the SHA-256 of the data of all records that are kept,
 	// one after the other, else fail with FAILED_PRECONDITION. 32 bytes, or
 	// empty for no check.
-	Sha256        []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,4,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1208,6 +1258,13 @@ func (x *SealStreamRequest) GetSha256() []byte {
 		return x.Sha256
 	}
 	return nil
+}
+
+func (x *SealStreamRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
 }
 
 // SealStreamResponse describes the sealed stream.
@@ -1266,8 +1323,11 @@ type ClaimProducerRequest struct {
 	// Whether to create the stream if it does not exist. If not, a missing
 	// stream is NOT_FOUND.
 	CreateIfMissing bool `protobuf:"varint,3,opt,name=create_if_missing,json=createIfMissing,proto3" json:"create_if_missing,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,4,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClaimProducerRequest) Reset() {
@@ -1321,11 +1381,20 @@ func (x *ClaimProducerRequest) GetCreateIfMissing() bool {
 	return false
 }
 
+func (x *ClaimProducerRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // ClaimProducerResponse holds what the producer appends under.
 type ClaimProducerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epoch, for `Producer.epoch`. Its first batch has producer_seq 0.
-	Epoch         uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The uid of the stream.
+	StreamUid     string `protobuf:"bytes,2,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1367,6 +1436,13 @@ func (x *ClaimProducerResponse) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *ClaimProducerResponse) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
+}
+
 // AppendRequest is one batch.
 type AppendRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1392,7 +1468,10 @@ type AppendRequest struct {
 	// data of every record from the first one that this producer epoch stored to
 	// the last one of this batch, or, without a producer, of this batch alone;
 	// else fail with FAILED_PRECONDITION. 32 bytes, or empty for no check.
-	Sha256        []byte `protobuf:"bytes,8,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 []byte `protobuf:"bytes,8,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,9,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1483,6 +1562,13 @@ func (x *AppendRequest) GetSha256() []byte {
 	return nil
 }
 
+func (x *AppendRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // AppendResponse says where the batch was stored.
 type AppendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1493,7 +1579,9 @@ type AppendResponse struct {
 	// Whether the batch had been stored before; the positions are those of then.
 	Duplicate bool `protobuf:"varint,3,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	// What the answer stands for.
-	Durability    Durability `protobuf:"varint,4,opt,name=durability,proto3,enum=data.v1.Durability" json:"durability,omitempty"`
+	Durability Durability `protobuf:"varint,4,opt,name=durability,proto3,enum=data.v1.Durability" json:"durability,omitempty"`
+	// The uid of the stream.
+	StreamUid     string `protobuf:"bytes,5,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1554,6 +1642,13 @@ func (x *AppendResponse) GetDurability() Durability {
 		return x.Durability
 	}
 	return Durability_DURABILITY_UNSPECIFIED
+}
+
+func (x *AppendResponse) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
 }
 
 // AppendBatch is one batch on an open call.
@@ -1746,7 +1841,9 @@ type UploadResponse struct {
 	// Whether the call sealed the stream.
 	Sealed bool `protobuf:"varint,7,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	// What the answer stands for.
-	Durability    Durability `protobuf:"varint,8,opt,name=durability,proto3,enum=data.v1.Durability" json:"durability,omitempty"`
+	Durability Durability `protobuf:"varint,8,opt,name=durability,proto3,enum=data.v1.Durability" json:"durability,omitempty"`
+	// The uid of the stream.
+	StreamUid     string `protobuf:"bytes,9,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1837,6 +1934,13 @@ func (x *UploadResponse) GetDurability() Durability {
 	return Durability_DURABILITY_UNSPECIFIED
 }
 
+func (x *UploadResponse) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
+}
+
 // ReadRequest says what to read.
 type ReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1860,8 +1964,11 @@ type ReadRequest struct {
 	// While nothing else is sent, send a heartbeat this often, 1 second to 1
 	// hour. Unset means the server's default (20 seconds).
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,8,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,9,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadRequest) Reset() {
@@ -1961,6 +2068,13 @@ func (x *ReadRequest) GetHeartbeatInterval() *durationpb.Duration {
 		return x.HeartbeatInterval
 	}
 	return nil
+}
+
+func (x *ReadRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
 }
 
 type isReadRequest_From interface {
@@ -2157,7 +2271,10 @@ type ReadResponse struct {
 	//	*ReadResponse_CaughtUp
 	//	*ReadResponse_Heartbeat
 	//	*ReadResponse_Sealed
-	Message       isReadResponse_Message `protobuf_oneof:"message"`
+	Message isReadResponse_Message `protobuf_oneof:"message"`
+	// The uid of the stream, on the first message of the call only. With the seq of
+	// the next record it is where to go on, in `ReadRequest.expected_uid` and `seq`.
+	StreamUid     string `protobuf:"bytes,5,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2233,6 +2350,13 @@ func (x *ReadResponse) GetSealed() *Sealed {
 		}
 	}
 	return nil
+}
+
+func (x *ReadResponse) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
 }
 
 type isReadResponse_Message interface {
@@ -2521,7 +2645,10 @@ type UploadRequest_Open struct {
 	Producer *Producer `protobuf:"bytes,3,opt,name=producer,proto3" json:"producer,omitempty"`
 	// Store the first batch only if this is the tail, and every later one only
 	// right behind the one before, else fail with FAILED_PRECONDITION.
-	ExpectedSeq   *uint64 `protobuf:"varint,4,opt,name=expected_seq,json=expectedSeq,proto3,oneof" json:"expected_seq,omitempty"`
+	ExpectedSeq *uint64 `protobuf:"varint,4,opt,name=expected_seq,json=expectedSeq,proto3,oneof" json:"expected_seq,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,5,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2584,6 +2711,13 @@ func (x *UploadRequest_Open) GetExpectedSeq() uint64 {
 	return 0
 }
 
+func (x *UploadRequest_Open) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // Open is the first message of the call.
 type ExchangeRequest_Open struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2599,7 +2733,10 @@ type ExchangeRequest_Open struct {
 	ExpectedSeq *uint64 `protobuf:"varint,4,opt,name=expected_seq,json=expectedSeq,proto3,oneof" json:"expected_seq,omitempty"`
 	// What to read on the same call. Unset reads
 	// nothing.
-	Read          *ExchangeRequest_Read `protobuf:"bytes,5,opt,name=read,proto3" json:"read,omitempty"`
+	Read *ExchangeRequest_Read `protobuf:"bytes,5,opt,name=read,proto3" json:"read,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,6,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2667,6 +2804,13 @@ func (x *ExchangeRequest_Open) GetRead() *ExchangeRequest_Read {
 		return x.Read
 	}
 	return nil
+}
+
+func (x *ExchangeRequest_Open) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
 }
 
 // Read says what to read, as in ReadRequest, of the stream that is open.
@@ -2799,8 +2943,10 @@ type ExchangeResponse_Opened struct {
 	Tail uint64 `protobuf:"varint,1,opt,name=tail,proto3" json:"tail,omitempty"`
 	// With a producer: the producer_seq that its next batch must have.
 	NextProducerSeq *uint64 `protobuf:"varint,2,opt,name=next_producer_seq,json=nextProducerSeq,proto3,oneof" json:"next_producer_seq,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The uid of the stream.
+	StreamUid     string `protobuf:"bytes,3,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExchangeResponse_Opened) Reset() {
@@ -2845,6 +2991,13 @@ func (x *ExchangeResponse_Opened) GetNextProducerSeq() uint64 {
 		return *x.NextProducerSeq
 	}
 	return 0
+}
+
+func (x *ExchangeResponse_Opened) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
 }
 
 // Ack answers one append, once it is durable.
@@ -2935,7 +3088,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\vRecordBatch\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12)\n" +
-	"\arecords\x18\x03 \x03(\v2\x0f.data.v1.RecordR\arecords\"\xe0\x02\n" +
+	"\arecords\x18\x03 \x03(\v2\x0f.data.v1.RecordR\arecords\"\xf2\x02\n" +
 	"\x06Stream\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04head\x18\x02 \x01(\x04R\x04head\x12\x12\n" +
@@ -2949,7 +3102,8 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\vappend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"appendTime\x120\n" +
 	"\tretention\x18\n" +
-	" \x01(\v2\x12.data.v1.RetentionR\tretention\"\x87\x01\n" +
+	" \x01(\v2\x12.data.v1.RetentionR\tretention\x12\x10\n" +
+	"\x03uid\x18\v \x01(\tR\x03uid\"\x87\x01\n" +
 	"\tRetention\x12<\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\x06maxAge\x12\x1b\n" +
 	"\tmax_bytes\x18\x02 \x01(\x04R\bmaxBytes\x12\x1f\n" +
@@ -2958,7 +3112,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\bProducer\x12\x1a\n" +
 	"\x02id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x01R\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xaf\x05\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xea\x05\n" +
 	"\tDataError\x121\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x19.data.v1.DataError.ReasonR\x06reason\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x17\n" +
@@ -2966,7 +3120,9 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x04tail\x18\x04 \x01(\x04H\x01R\x04tail\x88\x01\x01\x12*\n" +
 	"\x0eproducer_epoch\x18\x05 \x01(\x04H\x02R\rproducerEpoch\x88\x01\x01\x12/\n" +
 	"\x11next_producer_seq\x18\x06 \x01(\x04H\x03R\x0fnextProducerSeq\x88\x01\x01\x12\x16\n" +
-	"\x06sha256\x18\a \x01(\fR\x06sha256\"\xf4\x02\n" +
+	"\x06sha256\x18\a \x01(\fR\x06sha256\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\b \x01(\tR\tstreamUid\"\x90\x03\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17REASON_STREAM_NOT_FOUND\x10\x01\x12\x18\n" +
@@ -2981,7 +3137,8 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x16REASON_BATCH_TOO_LARGE\x10\n" +
 	"\x12\x15\n" +
 	"\x11REASON_STORE_FULL\x10\v\x12\x1c\n" +
-	"\x18REASON_PRODUCER_CONFLICT\x10\fB\a\n" +
+	"\x18REASON_PRODUCER_CONFLICT\x10\f\x12\x1a\n" +
+	"\x16REASON_STREAM_REPLACED\x10\rB\a\n" +
 	"\x05_headB\a\n" +
 	"\x05_tailB\x11\n" +
 	"\x0f_producer_epochB\x14\n" +
@@ -3003,32 +3160,38 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"h\n" +
 	"\x13ListStreamsResponse\x12)\n" +
 	"\astreams\x18\x01 \x03(\v2\x0f.data.v1.StreamR\astreams\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"{\n" +
 	"\x13DeleteStreamRequest\x128\n" +
-	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\"\x16\n" +
-	"\x14DeleteStreamResponse\"l\n" +
+	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12*\n" +
+	"\fexpected_uid\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\"\x16\n" +
+	"\x14DeleteStreamResponse\"\x98\x01\n" +
 	"\x11TrimStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12\x1d\n" +
 	"\n" +
-	"before_seq\x18\x02 \x01(\x04R\tbeforeSeq\"=\n" +
+	"before_seq\x18\x02 \x01(\x04R\tbeforeSeq\x12*\n" +
+	"\fexpected_uid\x18\x03 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\"=\n" +
 	"\x12TrimStreamResponse\x12'\n" +
-	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xf7\x01\n" +
+	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xa3\x02\n" +
 	"\x11SealStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12&\n" +
 	"\fexpected_seq\x18\x02 \x01(\x04H\x00R\vexpectedSeq\x88\x01\x01\x12o\n" +
 	"\x06sha256\x18\x03 \x01(\fBW\xbaHT\xba\x01Q\n" +
-	"\rsha256.length\x12\x19must be empty or 32 bytes\x1a%this.size() == 0 || this.size() == 32R\x06sha256B\x0f\n" +
+	"\rsha256.length\x12\x19must be empty or 32 bytes\x1a%this.size() == 0 || this.size() == 32R\x06sha256\x12*\n" +
+	"\fexpected_uid\x18\x04 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUidB\x0f\n" +
 	"\r_expected_seq\"=\n" +
 	"\x12SealStreamResponse\x12'\n" +
-	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xad\x01\n" +
+	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xd9\x01\n" +
 	"\x14ClaimProducerRequest\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12+\n" +
 	"\vproducer_id\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x01R\n" +
 	"producerId\x12*\n" +
-	"\x11create_if_missing\x18\x03 \x01(\bR\x0fcreateIfMissing\"-\n" +
+	"\x11create_if_missing\x18\x03 \x01(\bR\x0fcreateIfMissing\x12*\n" +
+	"\fexpected_uid\x18\x04 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\"L\n" +
 	"\x15ClaimProducerResponse\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\x8b\x05\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\x02 \x01(\tR\tstreamUid\"\xb7\x05\n" +
 	"\rAppendRequest\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12)\n" +
 	"\arecords\x18\x02 \x03(\v2\x0f.data.v1.RecordR\arecords\x12*\n" +
@@ -3038,18 +3201,21 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\fexpected_seq\x18\x06 \x01(\x04H\x01R\vexpectedSeq\x88\x01\x01\x12\x12\n" +
 	"\x04seal\x18\a \x01(\bR\x04seal\x12\"\n" +
 	"\x06sha256\x18\b \x01(\fB\n" +
-	"\xbaH\a\xd8\x01\x01z\x02h R\x06sha256:\x8b\x02\xbaH\x87\x02\x1a\x8d\x01\n" +
+	"\xbaH\a\xd8\x01\x01z\x02h R\x06sha256\x12*\n" +
+	"\fexpected_uid\x18\t \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid:\x8b\x02\xbaH\x87\x02\x1a\x8d\x01\n" +
 	"\vappend.seal\x12;without seal, records must not be empty, and sha256 must be\x1aAthis.seal || (this.records.size() > 0 && this.sha256.size() == 0)\x1au\n" +
 	"\x13append.producer_seq\x120producer and producer_seq must be given together\x1a,has(this.producer) == has(this.producer_seq)B\x0f\n" +
 	"\r_producer_seqB\x0f\n" +
-	"\r_expected_seq\"\x9b\x01\n" +
+	"\r_expected_seq\"\xba\x01\n" +
 	"\x0eAppendResponse\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12\x19\n" +
 	"\bnext_seq\x18\x02 \x01(\x04R\anextSeq\x12\x1c\n" +
 	"\tduplicate\x18\x03 \x01(\bR\tduplicate\x123\n" +
 	"\n" +
 	"durability\x18\x04 \x01(\x0e2\x13.data.v1.DurabilityR\n" +
-	"durability\"\xba\x03\n" +
+	"durability\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\x05 \x01(\tR\tstreamUid\"\xba\x03\n" +
 	"\vAppendBatch\x12)\n" +
 	"\arecords\x18\x01 \x03(\v2\x0f.data.v1.RecordR\arecords\x12&\n" +
 	"\fproducer_seq\x18\x02 \x01(\x04H\x00R\vproducerSeq\x88\x01\x01\x12\x12\n" +
@@ -3058,17 +3224,18 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\rsha256.length\x12\x19must be empty or 32 bytes\x1a%this.size() == 0 || this.size() == 32R\x06sha256:\xc1\x01\xbaH\xbd\x01\x1ab\n" +
 	"\fappend.empty\x12,records must not be empty unless seal is set\x1a$this.seal || this.records.size() > 0\x1aW\n" +
 	"\rappend.sha256\x12 sha256 is checked only with seal\x1a$this.seal || this.sha256.size() == 0B\x0f\n" +
-	"\r_producer_seq\"\xdf\x02\n" +
+	"\r_producer_seq\"\x8b\x03\n" +
 	"\rUploadRequest\x121\n" +
 	"\x04open\x18\x01 \x01(\v2\x1b.data.v1.UploadRequest.OpenH\x00R\x04open\x12.\n" +
-	"\x06append\x18\x02 \x01(\v2\x14.data.v1.AppendBatchH\x00R\x06append\x1a\xd8\x01\n" +
+	"\x06append\x18\x02 \x01(\v2\x14.data.v1.AppendBatchH\x00R\x06append\x1a\x84\x02\n" +
 	"\x04Open\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12*\n" +
 	"\x11create_if_missing\x18\x02 \x01(\bR\x0fcreateIfMissing\x12-\n" +
 	"\bproducer\x18\x03 \x01(\v2\x11.data.v1.ProducerR\bproducer\x12&\n" +
-	"\fexpected_seq\x18\x04 \x01(\x04H\x00R\vexpectedSeq\x88\x01\x01B\x0f\n" +
+	"\fexpected_seq\x18\x04 \x01(\x04H\x00R\vexpectedSeq\x88\x01\x01\x12*\n" +
+	"\fexpected_uid\x18\x05 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUidB\x0f\n" +
 	"\r_expected_seqB\x10\n" +
-	"\amessage\x12\x05\xbaH\x02\b\x01\"\x8a\x02\n" +
+	"\amessage\x12\x05\xbaH\x02\b\x01\"\xa9\x02\n" +
 	"\x0eUploadResponse\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12\x19\n" +
 	"\bnext_seq\x18\x02 \x01(\x04R\anextSeq\x12\x18\n" +
@@ -3079,7 +3246,9 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x06sealed\x18\a \x01(\bR\x06sealed\x123\n" +
 	"\n" +
 	"durability\x18\b \x01(\x0e2\x13.data.v1.DurabilityR\n" +
-	"durability\"\xed\x02\n" +
+	"durability\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\t \x01(\tR\tstreamUid\"\x99\x03\n" +
 	"\vReadRequest\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12\x12\n" +
 	"\x03seq\x18\x02 \x01(\x04H\x00R\x03seq\x120\n" +
@@ -3090,7 +3259,8 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\vmax_records\x18\x06 \x01(\x04R\n" +
 	"maxRecords\x12\x1b\n" +
 	"\tmax_bytes\x18\a \x01(\x04R\bmaxBytes\x12Y\n" +
-	"\x12heartbeat_interval\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01R\x11heartbeatIntervalB\x06\n" +
+	"\x12heartbeat_interval\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01R\x11heartbeatInterval\x12*\n" +
+	"\fexpected_uid\x18\t \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUidB\x06\n" +
 	"\x04from\"\x1e\n" +
 	"\bCaughtUp\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\x04R\x04tail\"\x1f\n" +
@@ -3099,22 +3269,25 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x06Sealed\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\x04R\x04tail\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12(\n" +
-	"\x10sha256_first_seq\x18\x03 \x01(\x04R\x0esha256FirstSeq\"\xd8\x01\n" +
+	"\x10sha256_first_seq\x18\x03 \x01(\x04R\x0esha256FirstSeq\"\xf7\x01\n" +
 	"\fReadResponse\x12,\n" +
 	"\x05batch\x18\x01 \x01(\v2\x14.data.v1.RecordBatchH\x00R\x05batch\x120\n" +
 	"\tcaught_up\x18\x02 \x01(\v2\x11.data.v1.CaughtUpH\x00R\bcaughtUp\x122\n" +
 	"\theartbeat\x18\x03 \x01(\v2\x12.data.v1.HeartbeatH\x00R\theartbeat\x12)\n" +
-	"\x06sealed\x18\x04 \x01(\v2\x0f.data.v1.SealedH\x00R\x06sealedB\t\n" +
-	"\amessage\"\x83\x05\n" +
+	"\x06sealed\x18\x04 \x01(\v2\x0f.data.v1.SealedH\x00R\x06sealed\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\x05 \x01(\tR\tstreamUidB\t\n" +
+	"\amessage\"\xaf\x05\n" +
 	"\x0fExchangeRequest\x123\n" +
 	"\x04open\x18\x01 \x01(\v2\x1d.data.v1.ExchangeRequest.OpenH\x00R\x04open\x12.\n" +
-	"\x06append\x18\x02 \x01(\v2\x14.data.v1.AppendBatchH\x00R\x06append\x1a\x8b\x02\n" +
+	"\x06append\x18\x02 \x01(\v2\x14.data.v1.AppendBatchH\x00R\x06append\x1a\xb7\x02\n" +
 	"\x04Open\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12*\n" +
 	"\x11create_if_missing\x18\x02 \x01(\bR\x0fcreateIfMissing\x12-\n" +
 	"\bproducer\x18\x03 \x01(\v2\x11.data.v1.ProducerR\bproducer\x12&\n" +
 	"\fexpected_seq\x18\x04 \x01(\x04H\x00R\vexpectedSeq\x88\x01\x01\x121\n" +
-	"\x04read\x18\x05 \x01(\v2\x1d.data.v1.ExchangeRequest.ReadR\x04readB\x0f\n" +
+	"\x04read\x18\x05 \x01(\v2\x1d.data.v1.ExchangeRequest.ReadR\x04read\x12*\n" +
+	"\fexpected_uid\x18\x06 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUidB\x0f\n" +
 	"\r_expected_seq\x1a\xea\x01\n" +
 	"\x04Read\x12\x12\n" +
 	"\x03seq\x18\x01 \x01(\x04H\x00R\x03seq\x120\n" +
@@ -3124,17 +3297,19 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x06follow\x18\x04 \x01(\bR\x06follow\x12Y\n" +
 	"\x12heartbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01R\x11heartbeatIntervalB\x06\n" +
 	"\x04fromB\x10\n" +
-	"\amessage\x12\x05\xbaH\x02\b\x01\"\xc3\x04\n" +
+	"\amessage\x12\x05\xbaH\x02\b\x01\"\xe3\x04\n" +
 	"\x10ExchangeResponse\x12:\n" +
 	"\x06opened\x18\x01 \x01(\v2 .data.v1.ExchangeResponse.OpenedH\x00R\x06opened\x121\n" +
 	"\x03ack\x18\x02 \x01(\v2\x1d.data.v1.ExchangeResponse.AckH\x00R\x03ack\x12,\n" +
 	"\x05batch\x18\x03 \x01(\v2\x14.data.v1.RecordBatchH\x00R\x05batch\x120\n" +
 	"\tcaught_up\x18\x04 \x01(\v2\x11.data.v1.CaughtUpH\x00R\bcaughtUp\x122\n" +
 	"\theartbeat\x18\x05 \x01(\v2\x12.data.v1.HeartbeatH\x00R\theartbeat\x12)\n" +
-	"\x06sealed\x18\x06 \x01(\v2\x0f.data.v1.SealedH\x00R\x06sealed\x1ac\n" +
+	"\x06sealed\x18\x06 \x01(\v2\x0f.data.v1.SealedH\x00R\x06sealed\x1a\x82\x01\n" +
 	"\x06Opened\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\x04R\x04tail\x12/\n" +
-	"\x11next_producer_seq\x18\x02 \x01(\x04H\x00R\x0fnextProducerSeq\x88\x01\x01B\x14\n" +
+	"\x11next_producer_seq\x18\x02 \x01(\x04H\x00R\x0fnextProducerSeq\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\x03 \x01(\tR\tstreamUidB\x14\n" +
 	"\x12_next_producer_seq\x1a\x90\x01\n" +
 	"\x03Ack\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12\x19\n" +

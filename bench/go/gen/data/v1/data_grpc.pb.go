@@ -55,7 +55,8 @@ type DataServiceClient interface {
 	// caller sees only streams that its token may read.
 	ListStreams(ctx context.Context, in *ListStreamsRequest, opts ...grpc.CallOption) (*ListStreamsResponse, error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0.
+	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+	// another uid.
 	DeleteStream(ctx context.Context, in *DeleteStreamRequest, opts ...grpc.CallOption) (*DeleteStreamResponse, error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
@@ -254,7 +255,8 @@ type DataServiceServer interface {
 	// caller sees only streams that its token may read.
 	ListStreams(context.Context, *ListStreamsRequest) (*ListStreamsResponse, error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0.
+	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+	// another uid.
 	DeleteStream(context.Context, *DeleteStreamRequest) (*DeleteStreamResponse, error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.

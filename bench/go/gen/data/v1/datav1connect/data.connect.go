@@ -71,7 +71,8 @@ type DataServiceClient interface {
 	// caller sees only streams that its token may read.
 	ListStreams(context.Context, *connect.Request[v1.ListStreamsRequest]) (*connect.Response[v1.ListStreamsResponse], error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0.
+	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+	// another uid.
 	DeleteStream(context.Context, *connect.Request[v1.DeleteStreamRequest]) (*connect.Response[v1.DeleteStreamResponse], error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
@@ -277,7 +278,8 @@ type DataServiceHandler interface {
 	// caller sees only streams that its token may read.
 	ListStreams(context.Context, *connect.Request[v1.ListStreamsRequest]) (*connect.Response[v1.ListStreamsResponse], error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0.
+	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+	// another uid.
 	DeleteStream(context.Context, *connect.Request[v1.DeleteStreamRequest]) (*connect.Response[v1.DeleteStreamResponse], error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
