@@ -7,7 +7,7 @@ import { GreetService } from "../gen/greet/v1/greet_pb.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { again } from "./async/again.ts";
 import { settleAll } from "./async/settle-all.ts";
-import { onAbort, settledWithin } from "./async/signals.ts";
+import { onAbort, settledWithin, sleep } from "./async/signals.ts";
 import { AdmittedCalls } from "./auth/admitted-calls.ts";
 import { CallScopes } from "./auth/call-scopes.ts";
 import type { ServiceRouter } from "./auth/call-scopes.ts";
@@ -106,7 +106,7 @@ export interface Server {
   /**
    * Drains, then closes: health turns NOT_SERVING, new calls are refused with
    * UNAVAILABLE, following reads end with it, running calls may finish within
-   * `drainTimeout`. Calling it again waits for the same end.
+   * `drainTimeout`, after `drainDelay`. Calling it again waits for the same end.
    */
   close(): Promise<void>;
   /**
@@ -450,8 +450,12 @@ async function startWith(
 
   const cut = new AbortController();
   const close = async (): Promise<void> => {
-    log.info({ activeCalls: runtime.activeCalls }, "draining");
     health.setAllServing(false);
+    if (config.drainDelay > 0 && !store.broken.aborted) {
+      log.info({ activeCalls: runtime.activeCalls, ms: config.drainDelay }, "about to drain: health is NOT_SERVING");
+      await sleep(config.drainDelay, AbortSignal.any([cut.signal, store.broken])).catch(() => undefined);
+    }
+    log.info({ activeCalls: runtime.activeCalls }, "draining");
     draining.abort(goingAway());
     admission.drain();
     listener.drain();

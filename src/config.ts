@@ -309,6 +309,12 @@ export const serverOptions = {
     [50, hour],
     "Heartbeats of following reads that do not ask for another interval.",
   ),
+  drainDelay: duration(
+    "drain-delay",
+    0,
+    [0, hour],
+    "How long after SIGTERM the server goes on as before, except that its health is NOT_SERVING, so that load balancers turn away from it before it drains. In Kubernetes more than an endpoint's removal takes, such as 10s; terminationGracePeriodSeconds must hold it and --drain-timeout.",
+  ),
   drainTimeout: duration(
     "drain-timeout",
     10 * second,

@@ -128,3 +128,54 @@ describe("close()", () => {
     });
   });
 });
+
+describe("close() with a drain delay", () => {
+  /** What somebody sees who comes now. */
+  async function look(url: string, lane: typeof h2c | typeof http1): Promise<{ health: Status; greeting: string }> {
+    const transport = useTransport(lane, url);
+    const [{ status }, { greeting }] = await within(
+      10_000,
+      "the answers",
+      Promise.all([
+        createClient(Health, transport).check({}),
+        createClient(GreetService, transport).greet({ name: "Ada" }),
+      ]),
+    );
+    return { health: status, greeting };
+  }
+
+  it("goes on as before, on new connections too, but is NOT_SERVING, until it is cut short", async () => {
+    const server = await startServer({ drainDelay: 600_000 });
+    onTestFinished(() => server.abort());
+    const health = createClient(Health, useTransport(h2c, server.url));
+    const watched = health.watch({})[Symbol.asyncIterator]();
+    const next = async (): Promise<unknown> => {
+      const result = await within(10_000, "a status", watched.next());
+      return result.done === true ? undefined : result.value.status;
+    };
+    expect(await next()).toBe(Status.SERVING);
+    const closed = server.close();
+    expect(await next()).toBe(Status.NOT_SERVING);
+    for (const lane of [h2c, http1]) {
+      expect(await look(server.url, lane)).toEqual({ health: Status.NOT_SERVING, greeting: "Hello, Ada!" });
+    }
+    const ended = codeOf(watched.next());
+    await within(20_000, "the end", server.abort());
+    expect(await ended).toBe(Code.Unavailable);
+    await within(20_000, "the close", closed);
+  });
+
+  it("drains after it", async () => {
+    const server = await startServer({ drainDelay: 200 });
+    const data = createClient(DataService, useTransport(h2c, server.url));
+    await data.createStream({ name: "s" });
+    const followed = codeOf(
+      (async () => {
+        for await (const _ of data.read({ stream: "s", follow: true }));
+      })(),
+    );
+    await within(20_000, "the close", server.close());
+    expect(await followed).toBe(Code.Unavailable);
+    expect(await codeOf(data.getStream({ name: "s" }))).toBe(Code.Unavailable);
+  });
+});
