@@ -55,5 +55,6 @@ export function streamJson(stream: StreamInfo): JsonObject {
       maxBytes: Number(retention?.maxBytes ?? 0) || null,
       maxRecords: Number(retention?.maxRecords ?? 0) || null,
     },
+    metadata: stream.metadata,
   };
 }

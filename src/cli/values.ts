@@ -38,6 +38,24 @@ export function parseSize(
   throw new CliError("usage", `${flag} must be a size such as 65536, 64KiB or 4MiB, not "${value}"`);
 }
 
+/** For commander: collects the values of a flag that may be given again, a line each. */
+export function oneEach(value: string, before?: string): string {
+  return before === undefined ? value : `${before}\n${value}`;
+}
+
+/** The entries `key=value` of a flag that may be given again. */
+export function parseEntries(flag: string, value: FlagValue): Readonly<Record<string, string>> {
+  if (typeof value !== "string") return {};
+  const entries = value.split("\n").map((entry) => {
+    const [, key, text] = /^([^=]+)=(.*)$/.exec(entry) ?? [];
+    if (key === undefined || text === undefined) {
+      throw new CliError("usage", `${flag} must be key=value, such as content-type=image/png, not "${entry}"`);
+    }
+    return [key, text] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
 /** A SHA-256 in hexadecimal digits. */
 export function parseSha256(flag: string, value: FlagValue): Uint8Array | undefined {
   if (value === undefined) return undefined;

@@ -30,8 +30,23 @@ interface Expectation {
   readonly expectedUid?: string;
 }
 
+/** Which records a stream keeps. An absent limit is no limit, and so is 0. */
+export interface StreamRetention {
+  /** Milliseconds. */
+  readonly maxAgeMs?: number;
+  readonly maxBytes?: number;
+  readonly maxRecords?: number;
+}
+
 export interface CreateStreamOptions extends Cancellable {
-  readonly retention?: { readonly maxAgeMs?: number; readonly maxBytes?: number; readonly maxRecords?: number };
+  readonly retention?: StreamRetention;
+  /** What to say about the stream, such as a `content-type`: at most 32 entries, with keys of lower case. */
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
+export interface UpdateStreamOptions extends Cancellable, Expectation {
+  /** Limits to change: an absent one stays, and 0 takes it away. */
+  readonly retention?: StreamRetention;
 }
 
 export interface AppendOptions extends Cancellable, Expectation {
@@ -49,6 +64,8 @@ export interface DataClient {
   readonly rpc: Client<typeof DataService>;
   createStream(name: string, options?: CreateStreamOptions): Promise<StreamInfo>;
   getStream(name: string, options?: Cancellable): Promise<StreamInfo>;
+  /** Changes which records a stream keeps. */
+  updateStream(name: string, options: UpdateStreamOptions): Promise<StreamInfo>;
   /** Every stream that the token may read, in the order of the names. */
   listStreams(
     options?: Cancellable & { prefix?: string; pageSize?: number },
@@ -88,10 +105,11 @@ export function createDataClient(transport: Transport, { fullDuplex, retry = {} 
   const rpc = createStreamingClient(DataService, transport);
   return {
     rpc,
-    async createStream(name, { retention, ...options } = {}) {
+    async createStream(name, { retention, metadata = {}, ...options } = {}) {
       const { maxAgeMs, maxBytes = 0, maxRecords = 0 } = retention ?? {};
       const request = {
         name,
+        metadata: { ...metadata },
         retention: {
           ...(maxAgeMs === undefined ? {} : { maxAge: durationFromMs(maxAgeMs) }),
           maxBytes: BigInt(maxBytes),
@@ -102,6 +120,19 @@ export function createDataClient(transport: Transport, { fullDuplex, retry = {} 
     },
     async getStream(name, options) {
       return present((await rpc.getStream({ name }, callOptions(options))).stream);
+    },
+    async updateStream(name, { retention = {}, expectedUid = "", ...options }) {
+      const { maxAgeMs, maxBytes, maxRecords } = retention;
+      const request = {
+        name,
+        expectedUid,
+        retention: {
+          ...(maxAgeMs === undefined ? {} : { maxAge: durationFromMs(maxAgeMs) }),
+          ...(maxBytes === undefined ? {} : { maxBytes: BigInt(maxBytes) }),
+          ...(maxRecords === undefined ? {} : { maxRecords: BigInt(maxRecords) }),
+        },
+      };
+      return present((await rpc.updateStream(request, callOptions(options))).stream);
     },
     async *listStreams({ prefix = "", pageSize = 0, ...options } = {}) {
       for (let pageToken = ""; ;) {

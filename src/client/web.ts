@@ -15,7 +15,14 @@ import type { TokenSource } from "./token-interceptor.ts";
 export type { Ack, Appender, AppenderOptions } from "./appender.ts";
 export { createBrowserTransport } from "./browser-transport.ts";
 export type { BrowserTransport, BrowserTransportOptions, Carrier } from "./browser-transport.ts";
-export type { AppendOptions, CreateStreamOptions, DataClient, StreamInfo } from "./data-client.ts";
+export type {
+  AppendOptions,
+  CreateStreamOptions,
+  DataClient,
+  StreamInfo,
+  StreamRetention,
+  UpdateStreamOptions,
+} from "./data-client.ts";
 export { checkpointAfter, formatCheckpoint, parseCheckpoint } from "./checkpoint.ts";
 export type { Checkpoint } from "./checkpoint.ts";
 export { dataErrorOf, describeError } from "./errors.ts";

@@ -8,11 +8,12 @@ import type {
   Retention as RetentionMessage,
   Sealed,
   Stream,
+  UpdateStreamRequest_RetentionChange,
 } from "../../gen/data/v1/data_pb.ts";
 import { DomainError } from "../errors.ts";
 import type { DataLimits } from "./limits.ts";
 import { recordSize } from "../store/store.ts";
-import type { ProducerId, Retention, StoredBatch, StoredRecord, StreamInfo } from "../store/store.ts";
+import type { ProducerId, Retention, RetentionChange, StoredBatch, StoredRecord, StreamInfo } from "../store/store.ts";
 
 /** A position or number of the wire as a number; beyond 2^53 - 1 there is nothing. */
 export function toNumber(value: bigint, field: string): number {
@@ -76,6 +77,19 @@ export function toRetention(message: RetentionMessage | undefined): Retention {
   };
 }
 
+/** An absent limit stays, and 0 takes it away. */
+export function toRetentionChange(message: UpdateStreamRequest_RetentionChange | undefined): RetentionChange {
+  if (message === undefined) return {};
+  const { maxAge } = message;
+  const maxBytes = toOptionalNumber(message.maxBytes, "retention.max_bytes");
+  const maxRecords = toOptionalNumber(message.maxRecords, "retention.max_records");
+  return {
+    ...(maxAge === undefined ? {} : { maxAgeMs: durationMs(maxAge) }),
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+    ...(maxRecords === undefined ? {} : { maxRecords }),
+  };
+}
+
 export function fromInfo(info: StreamInfo): Stream {
   const { maxAgeMs, maxBytes, maxRecords } = info.retention;
   return create(StreamSchema, {
@@ -95,6 +109,7 @@ export function fromInfo(info: StreamInfo): Stream {
       maxBytes: BigInt(maxBytes ?? 0),
       maxRecords: BigInt(maxRecords ?? 0),
     },
+    metadata: { ...info.metadata },
   });
 }
 

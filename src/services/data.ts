@@ -27,6 +27,7 @@ import {
   toProducerId,
   toRecords,
   toRetention,
+  toRetentionChange,
   toTimeMs,
 } from "./conversions.ts";
 import { acks, durabilityOf, opened, startAppends, takeOpen } from "./data-append.ts";
@@ -113,9 +114,16 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
   }
 
   return {
-    async createStream({ name, retention }, context) {
+    async createStream({ name, retention, metadata }, context) {
       authorize(context, "write", name);
-      return { stream: fromInfo(await store.create(name, toRetention(retention))) };
+      const about = Object.keys(metadata).length > 0 ? metadata : undefined;
+      return { stream: fromInfo(await store.create(name, toRetention(retention), about)) };
+    },
+
+    async updateStream({ name, retention, expectedUid }, context) {
+      authorize(context, "write", name);
+      const options = { expectedUid: toExpectedUid(expectedUid) };
+      return { stream: fromInfo(await store.update(name, toRetentionChange(retention), options)) };
     },
 
     async getStream({ name }, context) {

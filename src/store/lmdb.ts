@@ -17,7 +17,7 @@ import { OpenProducers } from "./open-producers.ts";
 import { newUid } from "./identity.ts";
 import { everything, firstBehind } from "./name-order.ts";
 import { slice } from "./slice.ts";
-import { recordSize, requireUid } from "./store.ts";
+import { changeRetention, recordSize, requireUid } from "./store.ts";
 import type {
   AppendInput,
   AppendResult,
@@ -27,10 +27,12 @@ import type {
   ClaimOptions,
   Expectation,
   ListOptions,
+  Metadata,
   NameRange,
   ReadOptions,
   ReadResult,
   Retention,
+  RetentionChange,
   SealOptions,
   Store,
   StoredBatch,
@@ -123,12 +125,28 @@ class LmdbStore implements Store {
     return this.#breaking.signal;
   }
 
-  create(name: string, retention: Retention = {}): Promise<StreamInfo> {
+  create(name: string, retention?: Retention, metadata?: Metadata): Promise<StreamInfo> {
     return this.#committer.submit((commit) => {
       if (commit.get(this.#tables.streams, name) !== undefined) {
         throw new DomainError({ kind: "stream-exists", stream: name });
       }
-      return this.#add(commit, name, retention).info;
+      return this.#add(commit, name, retention, metadata).info;
+    });
+  }
+
+  update(name: string, change: RetentionChange, { expectedUid }: Expectation = {}): Promise<StreamInfo> {
+    const { retained } = this.#tables;
+    return this.#committer.submit((commit) => {
+      const row = this.#rowIn(commit, name, expectedUid);
+      const retention = changeRetention(row.info.retention, change);
+      const info = { ...row.info, retention };
+      this.#putRow(commit, { ...row, info });
+      if (hasLimits(retention)) commit.put(retained, name, true);
+      else commit.remove(retained, name);
+      commit.after(() => {
+        void this.#retain(name, this.#now());
+      });
+      return info;
     });
   }
 
@@ -218,7 +236,7 @@ class LmdbStore implements Store {
     let row = this.#tables.streams.get(stream);
     if (row === undefined && options.createIfMissing === true && expectedUid === undefined) {
       row = await this.#committer.submit(
-        (commit) => commit.get(this.#tables.streams, stream) ?? this.#add(commit, stream, {}),
+        (commit) => commit.get(this.#tables.streams, stream) ?? this.#add(commit, stream),
       );
     }
     if (row === undefined) throw new DomainError({ kind: "stream-not-found", stream });
@@ -273,7 +291,7 @@ class LmdbStore implements Store {
     return this.#committer.submit((commit) => {
       const missing = commit.get(streams, stream) === undefined;
       const mayAdd = missing && createIfMissing === true && expectedUid === undefined;
-      const row = mayAdd ? this.#add(commit, stream, {}) : this.#rowIn(commit, stream, expectedUid);
+      const row = mayAdd ? this.#add(commit, stream) : this.#rowIn(commit, stream, expectedUid);
       const { id, info } = row;
       const state = commit.get(producers, [id, producerId]);
       const epoch = nextEpoch(row.claims, state);
@@ -373,13 +391,13 @@ class LmdbStore implements Store {
     return row;
   }
 
-  #add(commit: Commit, name: string, retention: Retention): StreamRow {
+  #add(commit: Commit, name: string, retention: Retention = {}, metadata?: Metadata): StreamRow {
     const { meta, retained } = this.#tables;
     const id = (commit.get(meta, "nextId") as number | undefined) ?? 1;
     commit.put(meta, "nextId", id + 1);
     const createTimeMs = this.#now();
     const info = { name, uid: newUid(), head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs, retention };
-    const row = { id, newest: 0, info };
+    const row = { id, newest: 0, info: metadata === undefined ? info : { ...info, metadata } };
     this.#putRow(commit, row);
     if (hasLimits(retention)) commit.put(retained, name, true);
     return row;

@@ -14,13 +14,14 @@ import type {
   Appender,
   AppenderOptions,
   ClaimOptions,
+  Metadata,
   NameRange,
   Retention,
   Store,
   StoredBatch,
   StreamInfo,
 } from "./store.ts";
-import { recordsSize, requireUid } from "./store.ts";
+import { changeRetention, recordsSize, requireUid } from "./store.ts";
 import { Watchers } from "./watchers.ts";
 
 type StoredPosition = AppendResult & { readonly digest: string };
@@ -70,11 +71,20 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   }
   function findOrAdd({ stream, createIfMissing, expectedUid }: AppenderOptions | ClaimOptions): MemoryStream {
     const mayAdd = createIfMissing === true && expectedUid === undefined;
-    return mayAdd && !streams.has(stream) ? add(stream, {}) : find(stream, expectedUid);
+    return mayAdd && !streams.has(stream) ? add(stream) : find(stream, expectedUid);
   }
-  function add(name: string, retention: Retention): MemoryStream {
-    const uid = newUid();
-    const info: StreamInfo = { name, uid, head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs: now(), retention };
+  function add(name: string, retention: Retention = {}, metadata?: Metadata): MemoryStream {
+    const info: StreamInfo = {
+      name,
+      uid: newUid(),
+      head: 0,
+      tail: 0,
+      bytes: 0,
+      sealed: false,
+      createTimeMs: now(),
+      retention,
+      ...(metadata === undefined ? {} : { metadata }),
+    };
     const stream: MemoryStream = { id: ++lastId, info, batches: [], producers: new Map(), claims: 0, deleted: false };
     streams.set(name, stream);
     names.add(name);
@@ -160,10 +170,20 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   return {
     durability: "memory",
     broken: new AbortController().signal,
-    create: (name, retention = {}) =>
+    create: (name, retention, metadata) =>
       inTurn(() => {
         if (streams.has(name)) throw new DomainError({ kind: "stream-exists", stream: name });
-        return add(name, retention).info;
+        return add(name, retention, metadata).info;
+      }),
+    update: (name, change, { expectedUid } = {}) =>
+      inTurn(() => {
+        const stream = find(name, expectedUid);
+        const retention = changeRetention(stream.info.retention, change);
+        stream.info = { ...stream.info, retention };
+        if (Object.keys(retention).length > 0) retained.add(stream);
+        else retained.delete(stream);
+        retain(stream, now());
+        return stream.info;
       }),
     get: (name) => inTurn(() => find(name).info),
     async list({ ranges = [everything], after, limit }, signal) {

@@ -31,6 +31,12 @@ export interface Retention {
   readonly maxRecords?: number;
 }
 
+/** Limits to change: an absent one stays, and 0 takes it away. */
+export type RetentionChange = Retention;
+
+/** What the creator of a stream says about it. */
+export type Metadata = Readonly<Record<string, string>>;
+
 /** A checked SHA-256 over the data of the records from `firstSeq` to the tail. */
 export interface SealChecksum {
   readonly sha256: Uint8Array;
@@ -53,6 +59,8 @@ export interface StreamInfo {
   /** When the newest batch was stored; absent if there has been none. */
   readonly appendTimeMs?: number;
   readonly retention: Retention;
+  /** Absent: none. */
+  readonly metadata?: Metadata;
 }
 
 /** Who appends; a batch that a producer sends again is stored once. */
@@ -187,7 +195,7 @@ export interface Store {
   readonly broken: AbortSignal;
 
   /** Fails with "stream-exists". */
-  create(name: string, retention?: Retention): Promise<StreamInfo>;
+  create(name: string, retention?: Retention, metadata?: Metadata): Promise<StreamInfo>;
   /** Fails with "stream-not-found", as does everything below that names a stream. */
   get(name: string): Promise<StreamInfo>;
   /**
@@ -196,6 +204,8 @@ export interface Store {
    * Rejects with the signal's reason when it is aborted.
    */
   list(options: ListOptions, signal?: AbortSignal): Promise<StreamInfo[]>;
+  /** Changes which records the stream keeps. What is over a limit leaves soon after. */
+  update(name: string, retention: RetentionChange, options?: Expectation): Promise<StreamInfo>;
   delete(name: string, options?: Expectation): Promise<void>;
   /**
    * Removes every record below `beforeSeq`; fails with "position-out-of-range" beyond the tail.
@@ -254,6 +264,11 @@ export function recordsSize(records: readonly StoredRecord[]): number {
   let size = 0;
   for (const record of records) size += recordSize(record);
   return size;
+}
+
+/** The limits, changed. */
+export function changeRetention(retention: Retention, change: RetentionChange): Retention {
+  return Object.fromEntries(Object.entries({ ...retention, ...change }).filter(([, limit]) => limit > 0));
 }
 
 /** Throws "stream-replaced" unless the stream is the one that the caller means. */

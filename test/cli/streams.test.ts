@@ -42,6 +42,28 @@ describe("greet", () => {
 });
 
 describe("streams", () => {
+  it("keeps metadata, and changes limits one by one", async () => {
+    const stream = newName();
+    const metadata = ["--metadata", "content-type=image/png", "--metadata", "by=a=b"];
+    expect(await run(["streams", "create", stream, "--max-age", "7d", ...metadata])).toMatchObject({ code: 0 });
+    expect(await run(["streams", "set", stream, "--max-records", "5"])).toMatchObject({
+      code: 0,
+      stdout: `${stream} now keeps records of the last 7d, up to 5 records\n`,
+    });
+    expect((await run(["streams", "set", stream, "--max-age", "none"])).stdout).toContain("now keeps up to 5 records");
+    expect(jsonLines((await run(["streams", "show", stream, "--json"])).stdout)).toMatchObject([
+      {
+        retention: { maxAgeMs: null, maxRecords: 5 },
+        metadata: { "content-type": "image/png", by: "a=b" },
+      },
+    ]);
+    expect((await run(["streams", "show", stream])).stdout).toMatch(/^metadata content-type: +image\/png$/m);
+    expect(await run(["streams", "set", stream])).toMatchObject({ code: exitCodes.usage.code });
+    const wrong = await run(["streams", "create", newName(), "--metadata", "nothing"]);
+    expect(wrong).toMatchObject({ code: exitCodes.usage.code });
+    expect(wrong.stderr).toContain("--metadata must be key=value");
+  });
+
   it("creates, shows, lists, trims, seals and deletes", async () => {
     const stream = newName();
     const limits = ["--max-age", "7d", "--max-bytes", "1GiB", "--max-records", "5000"];

@@ -94,6 +94,15 @@ export function describeStore(name: string, open: OpenStore): void {
       });
     });
 
+    it("a stream keeps what its creator has said about it", async () => {
+      const metadata = { "content-type": "image/png", by: "ünï" };
+      expect((await store.create("m", {}, metadata)).metadata).toEqual(metadata);
+      await append("m", "a");
+      await store.update("m", { maxBytes: 10 });
+      expect((await store.get("m")).metadata).toEqual(metadata);
+      expect((await store.list({ limit: 1 }))[0]?.metadata).toEqual(metadata);
+    });
+
     describe("streams", () => {
       it("are created once, described, listed in order, deleted", async () => {
         const retention = { maxBytes: 1000 };
@@ -715,6 +724,26 @@ export function describeStore(name: string, open: OpenStore): void {
         await expect(store.sweep(nowMs, stopped)).rejects.toThrow("enough");
         await expect(store.list({ limit: 10 }, stopped)).rejects.toThrow("enough");
         expect((await store.get("s")).head).toBe(0);
+      });
+
+      it("can be given other limits, which take effect", async () => {
+        await store.create("s", { maxBytes: 1000, maxAgeMs: 60_000 });
+        for (const text of ["a", "b", "c", "d"]) await append("s", text);
+        const change = { maxRecords: 2, maxAgeMs: 0 };
+        expect((await store.update("s", change)).retention).toEqual({ maxBytes: 1000, maxRecords: 2 });
+        await until(10_000, "the limit's effect", async () => (await store.get("s")).head === 2);
+        await append("s", "e");
+        await until(10_000, "the limit's effect", async () => (await store.get("s")).head === 3);
+        expect((await store.update("s", { maxBytes: 0, maxRecords: 0 })).retention).toEqual({});
+        for (const text of ["f", "g", "h"]) await append("s", text);
+        nowMs += 120_000;
+        await store.sweep(nowMs);
+        expect(await store.get("s")).toMatchObject({ head: 3, tail: 8, retention: {} });
+        // A sweep looks at a stream that had none when it was made.
+        await store.update("s", { maxAgeMs: 1000 });
+        await until(10_000, "the limit's effect", async () => (await store.get("s")).head === 7);
+        expect(await problem(store.update("absent", {}))).toBe("stream-not-found");
+        expect(await problem(store.update("s", {}, { expectedUid: "another" }))).toBe("stream-replaced");
       });
 
       it("keep nothing that is too old, however much it is", async () => {

@@ -21,6 +21,11 @@ function violationsOf(error: ConnectError): string[] {
   );
 }
 
+/** So many entries of metadata. */
+function entries(count: number): Record<string, string> {
+  return Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, ""]));
+}
+
 for (const lane of [h2c.connect, h2c.grpc]) {
   describe(`validation over ${lane.protocol}`, () => {
     let server: Server;
@@ -43,6 +48,14 @@ for (const lane of [h2c.connect, h2c.grpc]) {
           () => data.createStream({ name: "s", retention: { maxAge: { seconds: -1n } } }),
           ["retention.max_age: duration.gte"],
         ],
+        [() => data.createStream({ name: "s", metadata: { Kind: "y" } }), ["metadata: string.pattern"]],
+        [() => data.createStream({ name: "s", metadata: { a: "x".repeat(1025) } }), ["metadata: string.max_bytes"]],
+        [() => data.createStream({ name: "s", metadata: entries(33) }), ["metadata: map.max_pairs"]],
+        [
+          () => data.updateStream({ name: badName, retention: { maxAge: { seconds: -1n } } }),
+          ["name: string.pattern", "retention.max_age: duration.gte"],
+        ],
+        [() => data.trimStream({ name: "s", expectedUid: "x".repeat(65) }), ["expected_uid: string.max_bytes"]],
         [() => data.listStreams({ pageSize: 1001 }), ["page_size: int32.gte_lte"]],
         [() => data.listStreams({ pageSize: -1 }), ["page_size: int32.gte_lte"]],
         [() => data.append({ stream: badName }), ["stream: string.pattern", ": append.seal"]],

@@ -68,6 +68,7 @@ export const accessTable: readonly AccessRow[] = [
   unary(`${data}/GetStream`, { name: a }, read),
   // It shows what its caller may read: see below.
   unary(`${data}/ListStreams`, {}, validTokens),
+  unary(`${data}/UpdateStream`, { name: a, retention: { maxRecords: "1000000" } }, write),
   unary(`${data}/TrimStream`, { name: a, beforeSeq: "0" }, write),
   unary(`${data}/SealStream`, { name: a, expectedSeq: "99999" }, write),
   unary(`${data}/ClaimProducer`, { stream: a, producerId: "p" }, write),

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file data/v1/data.proto.
  */
 export const file_data_v1_data: GenFile = /*@__PURE__*/
-  fileDesc("ChJkYXRhL3YxL2RhdGEucHJvdG8SB2RhdGEudjEidQoGUmVjb3JkEi0KB2hlYWRlcnMYASADKAsyHC5kYXRhLnYxLlJlY29yZC5IZWFkZXJzRW50cnkSDAoEZGF0YRgCIAEoDBouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJsCgtSZWNvcmRCYXRjaBIRCglmaXJzdF9zZXEYASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoHcmVjb3JkcxgDIAMoCzIPLmRhdGEudjEuUmVjb3JkIpECCgZTdHJlYW0SDAoEbmFtZRgBIAEoCRIMCgRoZWFkGAIgASgEEgwKBHRhaWwYAyABKAQSDQoFYnl0ZXMYBCABKAQSDgoGc2VhbGVkGAUgASgIEg4KBnNoYTI1NhgGIAEoDBIYChBzaGEyNTZfZmlyc3Rfc2VxGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthcHBlbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoJcmV0ZW50aW9uGAogASgLMhIuZGF0YS52MS5SZXRlbnRpb24SCwoDdWlkGAsgASgJImkKCVJldGVudGlvbhI0CgdtYXhfYWdlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyABIRCgltYXhfYnl0ZXMYAiABKAQSEwoLbWF4X3JlY29yZHMYAyABKAQiMQoIUHJvZHVjZXISFgoCaWQYASABKAlCCrpIB3IFIAEogAESDQoFZXBvY2gYAiABKAQimwUKCURhdGFFcnJvchIpCgZyZWFzb24YASABKA4yGS5kYXRhLnYxLkRhdGFFcnJvci5SZWFzb24SDgoGc3RyZWFtGAIgASgJEhEKBGhlYWQYAyABKARIAIgBARIRCgR0YWlsGAQgASgESAGIAQESGwoOcHJvZHVjZXJfZXBvY2gYBSABKARIAogBARIeChFuZXh0X3Byb2R1Y2VyX3NlcRgGIAEoBEgDiAEBEg4KBnNoYTI1NhgHIAEoDBISCgpzdHJlYW1fdWlkGAggASgJIpADCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASGwoXUkVBU09OX1NUUkVBTV9OT1RfRk9VTkQQARIYChRSRUFTT05fU1RSRUFNX0VYSVNUUxACEhgKFFJFQVNPTl9TVFJFQU1fU0VBTEVEEAMSFwoTUkVBU09OX1NFUV9NSVNNQVRDSBAEEiAKHFJFQVNPTl9QT1NJVElPTl9PVVRfT0ZfUkFOR0UQBRIaChZSRUFTT05fUFJPRFVDRVJfRkVOQ0VEEAYSFwoTUkVBU09OX1BST0RVQ0VSX0dBUBAHEiIKHlJFQVNPTl9QUk9EVUNFUl9SRVBFQVRfVE9PX09MRBAIEhwKGFJFQVNPTl9DSEVDS1NVTV9NSVNNQVRDSBAJEhoKFlJFQVNPTl9CQVRDSF9UT09fTEFSR0UQChIVChFSRUFTT05fU1RPUkVfRlVMTBALEhwKGFJFQVNPTl9QUk9EVUNFUl9DT05GTElDVBAMEhoKFlJFQVNPTl9TVFJFQU1fUkVQTEFDRUQQDUIHCgVfaGVhZEIHCgVfdGFpbEIRCg9fcHJvZHVjZXJfZXBvY2hCFAoSX25leHRfcHJvZHVjZXJfc2VxInAKE0NyZWF0ZVN0cmVhbVJlcXVlc3QSMgoEbmFtZRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEiUKCXJldGVudGlvbhgCIAEoCzISLmRhdGEudjEuUmV0ZW50aW9uIjcKFENyZWF0ZVN0cmVhbVJlc3BvbnNlEh8KBnN0cmVhbRgBIAEoCzIPLmRhdGEudjEuU3RyZWFtIkYKEEdldFN0cmVhbVJlcXVlc3QSMgoEbmFtZRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kIjQKEUdldFN0cmVhbVJlc3BvbnNlEh8KBnN0cmVhbRgBIAEoCzIPLmRhdGEudjEuU3RyZWFtImsKEkxpc3RTdHJlYW1zUmVxdWVzdBIYCgZwcmVmaXgYASABKAlCCLpIBXIDKP8BEh0KCXBhZ2Vfc2l6ZRgCIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAyiACCJQChNMaXN0U3RyZWFtc1Jlc3BvbnNlEiAKB3N0cmVhbXMYASADKAsyDy5kYXRhLnYxLlN0cmVhbRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiaAoTRGVsZXRlU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSHQoMZXhwZWN0ZWRfdWlkGAIgASgJQge6SARyAihAIhYKFERlbGV0ZVN0cmVhbVJlc3BvbnNlInoKEVRyaW1TdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBISCgpiZWZvcmVfc2VxGAIgASgEEh0KDGV4cGVjdGVkX3VpZBgDIAEoCUIHukgEcgIoQCI1ChJUcmltU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0i+wEKEVNlYWxTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIZCgxleHBlY3RlZF9zZXEYAiABKARIAIgBARJnCgZzaGEyNTYYAyABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMhIdCgxleHBlY3RlZF91aWQYBCABKAlCB7pIBHICKEBCDwoNX2V4cGVjdGVkX3NlcSI1ChJTZWFsU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0ipwEKFENsYWltUHJvZHVjZXJSZXF1ZXN0EjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEh8KC3Byb2R1Y2VyX2lkGAIgASgJQgq6SAdyBSABKIABEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAMgASgIEh0KDGV4cGVjdGVkX3VpZBgEIAEoCUIHukgEcgIoQCI6ChVDbGFpbVByb2R1Y2VyUmVzcG9uc2USDQoFZXBvY2gYASABKAQSEgoKc3RyZWFtX3VpZBgCIAEoCSLWBAoNQXBwZW5kUmVxdWVzdBI0CgZzdHJlYW0YASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIgCgdyZWNvcmRzGAIgAygLMg8uZGF0YS52MS5SZWNvcmQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAyABKAgSIwoIcHJvZHVjZXIYBCABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDHByb2R1Y2VyX3NlcRgFIAEoBEgAiAEBEhkKDGV4cGVjdGVkX3NlcRgGIAEoBEgBiAEBEgwKBHNlYWwYByABKAgSGgoGc2hhMjU2GAggASgMQgq6SAfYAQF6AmggEh0KDGV4cGVjdGVkX3VpZBgJIAEoCUIHukgEcgIoQDqLArpIhwIajQEKC2FwcGVuZC5zZWFsEjt3aXRob3V0IHNlYWwsIHJlY29yZHMgbXVzdCBub3QgYmUgZW1wdHksIGFuZCBzaGEyNTYgbXVzdCBiZRpBdGhpcy5zZWFsIHx8ICh0aGlzLnJlY29yZHMuc2l6ZSgpID4gMCAmJiB0aGlzLnNoYTI1Ni5zaXplKCkgPT0gMCkadQoTYXBwZW5kLnByb2R1Y2VyX3NlcRIwcHJvZHVjZXIgYW5kIHByb2R1Y2VyX3NlcSBtdXN0IGJlIGdpdmVuIHRvZ2V0aGVyGixoYXModGhpcy5wcm9kdWNlcikgPT0gaGFzKHRoaXMucHJvZHVjZXJfc2VxKUIPCg1fcHJvZHVjZXJfc2VxQg8KDV9leHBlY3RlZF9zZXEihQEKDkFwcGVuZFJlc3BvbnNlEhEKCWZpcnN0X3NlcRgBIAEoBBIQCghuZXh0X3NlcRgCIAEoBBIRCglkdXBsaWNhdGUYAyABKAgSJwoKZHVyYWJpbGl0eRgEIAEoDjITLmRhdGEudjEuRHVyYWJpbGl0eRISCgpzdHJlYW1fdWlkGAUgASgJIpYDCgtBcHBlbmRCYXRjaBIgCgdyZWNvcmRzGAEgAygLMg8uZGF0YS52MS5SZWNvcmQSGQoMcHJvZHVjZXJfc2VxGAIgASgESACIAQESDAoEc2VhbBgDIAEoCBJnCgZzaGEyNTYYBCABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMjrBAbpIvQEaYgoMYXBwZW5kLmVtcHR5EixyZWNvcmRzIG11c3Qgbm90IGJlIGVtcHR5IHVubGVzcyBzZWFsIGlzIHNldBokdGhpcy5zZWFsIHx8IHRoaXMucmVjb3Jkcy5zaXplKCkgPiAwGlcKDWFwcGVuZC5zaGEyNTYSIHNoYTI1NiBpcyBjaGVja2VkIG9ubHkgd2l0aCBzZWFsGiR0aGlzLnNlYWwgfHwgdGhpcy5zaGEyNTYuc2l6ZSgpID09IDBCDwoNX3Byb2R1Y2VyX3NlcSLAAgoNVXBsb2FkUmVxdWVzdBIrCgRvcGVuGAEgASgLMhsuZGF0YS52MS5VcGxvYWRSZXF1ZXN0Lk9wZW5IABImCgZhcHBlbmQYAiABKAsyFC5kYXRhLnYxLkFwcGVuZEJhdGNoSAAaxwEKBE9wZW4SNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAiABKAgSIwoIcHJvZHVjZXIYAyABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDGV4cGVjdGVkX3NlcRgEIAEoBEgAiAEBEh0KDGV4cGVjdGVkX3VpZBgFIAEoCUIHukgEcgIoQEIPCg1fZXhwZWN0ZWRfc2VxQhAKB21lc3NhZ2USBbpIAggBIs0BCg5VcGxvYWRSZXNwb25zZRIRCglmaXJzdF9zZXEYASABKAQSEAoIbmV4dF9zZXEYAiABKAQSDwoHcmVjb3JkcxgDIAEoBBINCgVieXRlcxgEIAEoBBIZChFkdXBsaWNhdGVfYmF0Y2hlcxgFIAEoBBIOCgZzaGEyNTYYBiABKAwSDgoGc2VhbGVkGAcgASgIEicKCmR1cmFiaWxpdHkYCCABKA4yEy5kYXRhLnYxLkR1cmFiaWxpdHkSEgoKc3RyZWFtX3VpZBgJIAEoCSK8AgoLUmVhZFJlcXVlc3QSNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSDQoDc2VxGAIgASgESAASKgoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABIVCgt0YWlsX29mZnNldBgEIAEoBEgAEg4KBmZvbGxvdxgFIAEoCBITCgttYXhfcmVjb3JkcxgGIAEoBBIRCgltYXhfYnl0ZXMYByABKAQSRgoSaGVhcnRiZWF0X2ludGVydmFsGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAESHQoMZXhwZWN0ZWRfdWlkGAkgASgJQge6SARyAihAQgYKBGZyb20iGAoIQ2F1Z2h0VXASDAoEdGFpbBgBIAEoBCIZCglIZWFydGJlYXQSDAoEdGFpbBgBIAEoBCJACgZTZWFsZWQSDAoEdGFpbBgBIAEoBBIOCgZzaGEyNTYYAiABKAwSGAoQc2hhMjU2X2ZpcnN0X3NlcRgDIAEoBCLIAQoMUmVhZFJlc3BvbnNlEiUKBWJhdGNoGAEgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgCIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYAyABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgEIAEoCzIPLmRhdGEudjEuU2VhbGVkSAASEgoKc3RyZWFtX3VpZBgFIAEoCUIJCgdtZXNzYWdlIqwECg9FeGNoYW5nZVJlcXVlc3QSLQoEb3BlbhgBIAEoCzIdLmRhdGEudjEuRXhjaGFuZ2VSZXF1ZXN0Lk9wZW5IABImCgZhcHBlbmQYAiABKAsyFC5kYXRhLnYxLkFwcGVuZEJhdGNoSAAa9AEKBE9wZW4SNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAiABKAgSIwoIcHJvZHVjZXIYAyABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDGV4cGVjdGVkX3NlcRgEIAEoBEgAiAEBEisKBHJlYWQYBSABKAsyHS5kYXRhLnYxLkV4Y2hhbmdlUmVxdWVzdC5SZWFkEh0KDGV4cGVjdGVkX3VpZBgGIAEoCUIHukgEcgIoQEIPCg1fZXhwZWN0ZWRfc2VxGrgBCgRSZWFkEg0KA3NlcRgBIAEoBEgAEioKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoLdGFpbF9vZmZzZXQYAyABKARIABIOCgZmb2xsb3cYBCABKAgSRgoSaGVhcnRiZWF0X2ludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAFCBgoEZnJvbUIQCgdtZXNzYWdlEgW6SAIIASLkAwoQRXhjaGFuZ2VSZXNwb25zZRIyCgZvcGVuZWQYASABKAsyIC5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UuT3BlbmVkSAASLAoDYWNrGAIgASgLMh0uZGF0YS52MS5FeGNoYW5nZVJlc3BvbnNlLkFja0gAEiUKBWJhdGNoGAMgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgEIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYBSABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgGIAEoCzIPLmRhdGEudjEuU2VhbGVkSAAaYAoGT3BlbmVkEgwKBHRhaWwYASABKAQSHgoRbmV4dF9wcm9kdWNlcl9zZXEYAiABKARIAIgBARISCgpzdHJlYW1fdWlkGAMgASgJQhQKEl9uZXh0X3Byb2R1Y2VyX3NlcRpmCgNBY2sSEQoJZmlyc3Rfc2VxGAEgASgEEhAKCG5leHRfc2VxGAIgASgEEhEKCWR1cGxpY2F0ZRgDIAEoCBInCgpkdXJhYmlsaXR5GAQgASgOMhMuZGF0YS52MS5EdXJhYmlsaXR5QgkKB21lc3NhZ2UqVAoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASFQoRRFVSQUJJTElUWV9NRU1PUlkQARITCg9EVVJBQklMSVRZX0RJU0sQAjKRBgoLRGF0YVNlcnZpY2USSwoMQ3JlYXRlU3RyZWFtEhwuZGF0YS52MS5DcmVhdGVTdHJlYW1SZXF1ZXN0Gh0uZGF0YS52MS5DcmVhdGVTdHJlYW1SZXNwb25zZRJHCglHZXRTdHJlYW0SGS5kYXRhLnYxLkdldFN0cmVhbVJlcXVlc3QaGi5kYXRhLnYxLkdldFN0cmVhbVJlc3BvbnNlIgOQAgESTQoLTGlzdFN0cmVhbXMSGy5kYXRhLnYxLkxpc3RTdHJlYW1zUmVxdWVzdBocLmRhdGEudjEuTGlzdFN0cmVhbXNSZXNwb25zZSIDkAIBEksKDERlbGV0ZVN0cmVhbRIcLmRhdGEudjEuRGVsZXRlU3RyZWFtUmVxdWVzdBodLmRhdGEudjEuRGVsZXRlU3RyZWFtUmVzcG9uc2USRQoKVHJpbVN0cmVhbRIaLmRhdGEudjEuVHJpbVN0cmVhbVJlcXVlc3QaGy5kYXRhLnYxLlRyaW1TdHJlYW1SZXNwb25zZRJFCgpTZWFsU3RyZWFtEhouZGF0YS52MS5TZWFsU3RyZWFtUmVxdWVzdBobLmRhdGEudjEuU2VhbFN0cmVhbVJlc3BvbnNlEk4KDUNsYWltUHJvZHVjZXISHS5kYXRhLnYxLkNsYWltUHJvZHVjZXJSZXF1ZXN0Gh4uZGF0YS52MS5DbGFpbVByb2R1Y2VyUmVzcG9uc2USOQoGQXBwZW5kEhYuZGF0YS52MS5BcHBlbmRSZXF1ZXN0GhcuZGF0YS52MS5BcHBlbmRSZXNwb25zZRI7CgZVcGxvYWQSFi5kYXRhLnYxLlVwbG9hZFJlcXVlc3QaFy5kYXRhLnYxLlVwbG9hZFJlc3BvbnNlKAESNQoEUmVhZBIULmRhdGEudjEuUmVhZFJlcXVlc3QaFS5kYXRhLnYxLlJlYWRSZXNwb25zZTABEkMKCEV4Y2hhbmdlEhguZGF0YS52MS5FeGNoYW5nZVJlcXVlc3QaGS5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChJkYXRhL3YxL2RhdGEucHJvdG8SB2RhdGEudjEidQoGUmVjb3JkEi0KB2hlYWRlcnMYASADKAsyHC5kYXRhLnYxLlJlY29yZC5IZWFkZXJzRW50cnkSDAoEZGF0YRgCIAEoDBouCgxIZWFkZXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJsCgtSZWNvcmRCYXRjaBIRCglmaXJzdF9zZXEYASABKAQSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASIAoHcmVjb3JkcxgDIAMoCzIPLmRhdGEudjEuUmVjb3JkIvMCCgZTdHJlYW0SDAoEbmFtZRgBIAEoCRIMCgRoZWFkGAIgASgEEgwKBHRhaWwYAyABKAQSDQoFYnl0ZXMYBCABKAQSDgoGc2VhbGVkGAUgASgIEg4KBnNoYTI1NhgGIAEoDBIYChBzaGEyNTZfZmlyc3Rfc2VxGAcgASgEEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgthcHBlbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJQoJcmV0ZW50aW9uGAogASgLMhIuZGF0YS52MS5SZXRlbnRpb24SCwoDdWlkGAsgASgJEi8KCG1ldGFkYXRhGAwgAygLMh0uZGF0YS52MS5TdHJlYW0uTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoJUmV0ZW50aW9uEjQKB21heF9hZ2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCLpIBaoBAjIAEhEKCW1heF9ieXRlcxgCIAEoBBITCgttYXhfcmVjb3JkcxgDIAEoBCIxCghQcm9kdWNlchIWCgJpZBgBIAEoCUIKukgHcgUgASiAARINCgVlcG9jaBgCIAEoBCKbBQoJRGF0YUVycm9yEikKBnJlYXNvbhgBIAEoDjIZLmRhdGEudjEuRGF0YUVycm9yLlJlYXNvbhIOCgZzdHJlYW0YAiABKAkSEQoEaGVhZBgDIAEoBEgAiAEBEhEKBHRhaWwYBCABKARIAYgBARIbCg5wcm9kdWNlcl9lcG9jaBgFIAEoBEgCiAEBEh4KEW5leHRfcHJvZHVjZXJfc2VxGAYgASgESAOIAQESDgoGc2hhMjU2GAcgASgMEhIKCnN0cmVhbV91aWQYCCABKAkikAMKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIbChdSRUFTT05fU1RSRUFNX05PVF9GT1VORBABEhgKFFJFQVNPTl9TVFJFQU1fRVhJU1RTEAISGAoUUkVBU09OX1NUUkVBTV9TRUFMRUQQAxIXChNSRUFTT05fU0VRX01JU01BVENIEAQSIAocUkVBU09OX1BPU0lUSU9OX09VVF9PRl9SQU5HRRAFEhoKFlJFQVNPTl9QUk9EVUNFUl9GRU5DRUQQBhIXChNSRUFTT05fUFJPRFVDRVJfR0FQEAcSIgoeUkVBU09OX1BST0RVQ0VSX1JFUEVBVF9UT09fT0xEEAgSHAoYUkVBU09OX0NIRUNLU1VNX01JU01BVENIEAkSGgoWUkVBU09OX0JBVENIX1RPT19MQVJHRRAKEhUKEVJFQVNPTl9TVE9SRV9GVUxMEAsSHAoYUkVBU09OX1BST0RVQ0VSX0NPTkZMSUNUEAwSGgoWUkVBU09OX1NUUkVBTV9SRVBMQUNFRBANQgcKBV9oZWFkQgcKBV90YWlsQhEKD19wcm9kdWNlcl9lcG9jaEIUChJfbmV4dF9wcm9kdWNlcl9zZXEikQIKE0NyZWF0ZVN0cmVhbVJlcXVlc3QSMgoEbmFtZRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEiUKCXJldGVudGlvbhgCIAEoCzISLmRhdGEudjEuUmV0ZW50aW9uEm4KCG1ldGFkYXRhGAMgAygLMiouZGF0YS52MS5DcmVhdGVTdHJlYW1SZXF1ZXN0Lk1ldGFkYXRhRW50cnlCMLpILZoBKhAgIh9yHTIbXlthLXowLTldW2EtejAtOS5fLV17MCw2M30kKgVyAyiACBovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiNwoUQ3JlYXRlU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iRgoQR2V0U3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQiNAoRR2V0U3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iawoSTGlzdFN0cmVhbXNSZXF1ZXN0EhgKBnByZWZpeBgBIAEoCUIIukgFcgMo/wESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDKIAIIlAKE0xpc3RTdHJlYW1zUmVzcG9uc2USIAoHc3RyZWFtcxgBIAMoCzIPLmRhdGEudjEuU3RyZWFtEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLUAgoTVXBkYXRlU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSPwoJcmV0ZW50aW9uGAIgASgLMiwuZGF0YS52MS5VcGRhdGVTdHJlYW1SZXF1ZXN0LlJldGVudGlvbkNoYW5nZRIdCgxleHBlY3RlZF91aWQYAyABKAlCB7pIBHICKEAaqAEKD1JldGVudGlvbkNoYW5nZRI5CgdtYXhfYWdlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgi6SAWqAQIyAEgAiAEBEhYKCW1heF9ieXRlcxgCIAEoBEgBiAEBEhgKC21heF9yZWNvcmRzGAMgASgESAKIAQFCCgoIX21heF9hZ2VCDAoKX21heF9ieXRlc0IOCgxfbWF4X3JlY29yZHMiNwoUVXBkYXRlU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0iaAoTRGVsZXRlU3RyZWFtUmVxdWVzdBIyCgRuYW1lGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSHQoMZXhwZWN0ZWRfdWlkGAIgASgJQge6SARyAihAIhYKFERlbGV0ZVN0cmVhbVJlc3BvbnNlInoKEVRyaW1TdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBISCgpiZWZvcmVfc2VxGAIgASgEEh0KDGV4cGVjdGVkX3VpZBgDIAEoCUIHukgEcgIoQCI1ChJUcmltU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0i+wEKEVNlYWxTdHJlYW1SZXF1ZXN0EjIKBG5hbWUYASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIZCgxleHBlY3RlZF9zZXEYAiABKARIAIgBARJnCgZzaGEyNTYYAyABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMhIdCgxleHBlY3RlZF91aWQYBCABKAlCB7pIBHICKEBCDwoNX2V4cGVjdGVkX3NlcSI1ChJTZWFsU3RyZWFtUmVzcG9uc2USHwoGc3RyZWFtGAEgASgLMg8uZGF0YS52MS5TdHJlYW0ipwEKFENsYWltUHJvZHVjZXJSZXF1ZXN0EjQKBnN0cmVhbRgBIAEoCUIkukghch8yHV5bYS16MC05XVthLXowLTkuXy8tXXswLDI1NH0kEh8KC3Byb2R1Y2VyX2lkGAIgASgJQgq6SAdyBSABKIABEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAMgASgIEh0KDGV4cGVjdGVkX3VpZBgEIAEoCUIHukgEcgIoQCI6ChVDbGFpbVByb2R1Y2VyUmVzcG9uc2USDQoFZXBvY2gYASABKAQSEgoKc3RyZWFtX3VpZBgCIAEoCSLWBAoNQXBwZW5kUmVxdWVzdBI0CgZzdHJlYW0YASABKAlCJLpIIXIfMh1eW2EtejAtOV1bYS16MC05Ll8vLV17MCwyNTR9JBIgCgdyZWNvcmRzGAIgAygLMg8uZGF0YS52MS5SZWNvcmQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAyABKAgSIwoIcHJvZHVjZXIYBCABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDHByb2R1Y2VyX3NlcRgFIAEoBEgAiAEBEhkKDGV4cGVjdGVkX3NlcRgGIAEoBEgBiAEBEgwKBHNlYWwYByABKAgSGgoGc2hhMjU2GAggASgMQgq6SAfYAQF6AmggEh0KDGV4cGVjdGVkX3VpZBgJIAEoCUIHukgEcgIoQDqLArpIhwIajQEKC2FwcGVuZC5zZWFsEjt3aXRob3V0IHNlYWwsIHJlY29yZHMgbXVzdCBub3QgYmUgZW1wdHksIGFuZCBzaGEyNTYgbXVzdCBiZRpBdGhpcy5zZWFsIHx8ICh0aGlzLnJlY29yZHMuc2l6ZSgpID4gMCAmJiB0aGlzLnNoYTI1Ni5zaXplKCkgPT0gMCkadQoTYXBwZW5kLnByb2R1Y2VyX3NlcRIwcHJvZHVjZXIgYW5kIHByb2R1Y2VyX3NlcSBtdXN0IGJlIGdpdmVuIHRvZ2V0aGVyGixoYXModGhpcy5wcm9kdWNlcikgPT0gaGFzKHRoaXMucHJvZHVjZXJfc2VxKUIPCg1fcHJvZHVjZXJfc2VxQg8KDV9leHBlY3RlZF9zZXEihQEKDkFwcGVuZFJlc3BvbnNlEhEKCWZpcnN0X3NlcRgBIAEoBBIQCghuZXh0X3NlcRgCIAEoBBIRCglkdXBsaWNhdGUYAyABKAgSJwoKZHVyYWJpbGl0eRgEIAEoDjITLmRhdGEudjEuRHVyYWJpbGl0eRISCgpzdHJlYW1fdWlkGAUgASgJIpYDCgtBcHBlbmRCYXRjaBIgCgdyZWNvcmRzGAEgAygLMg8uZGF0YS52MS5SZWNvcmQSGQoMcHJvZHVjZXJfc2VxGAIgASgESACIAQESDAoEc2VhbBgDIAEoCBJnCgZzaGEyNTYYBCABKAxCV7pIVLoBUQoNc2hhMjU2Lmxlbmd0aBIZbXVzdCBiZSBlbXB0eSBvciAzMiBieXRlcxoldGhpcy5zaXplKCkgPT0gMCB8fCB0aGlzLnNpemUoKSA9PSAzMjrBAbpIvQEaYgoMYXBwZW5kLmVtcHR5EixyZWNvcmRzIG11c3Qgbm90IGJlIGVtcHR5IHVubGVzcyBzZWFsIGlzIHNldBokdGhpcy5zZWFsIHx8IHRoaXMucmVjb3Jkcy5zaXplKCkgPiAwGlcKDWFwcGVuZC5zaGEyNTYSIHNoYTI1NiBpcyBjaGVja2VkIG9ubHkgd2l0aCBzZWFsGiR0aGlzLnNlYWwgfHwgdGhpcy5zaGEyNTYuc2l6ZSgpID09IDBCDwoNX3Byb2R1Y2VyX3NlcSLAAgoNVXBsb2FkUmVxdWVzdBIrCgRvcGVuGAEgASgLMhsuZGF0YS52MS5VcGxvYWRSZXF1ZXN0Lk9wZW5IABImCgZhcHBlbmQYAiABKAsyFC5kYXRhLnYxLkFwcGVuZEJhdGNoSAAaxwEKBE9wZW4SNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAiABKAgSIwoIcHJvZHVjZXIYAyABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDGV4cGVjdGVkX3NlcRgEIAEoBEgAiAEBEh0KDGV4cGVjdGVkX3VpZBgFIAEoCUIHukgEcgIoQEIPCg1fZXhwZWN0ZWRfc2VxQhAKB21lc3NhZ2USBbpIAggBIs0BCg5VcGxvYWRSZXNwb25zZRIRCglmaXJzdF9zZXEYASABKAQSEAoIbmV4dF9zZXEYAiABKAQSDwoHcmVjb3JkcxgDIAEoBBINCgVieXRlcxgEIAEoBBIZChFkdXBsaWNhdGVfYmF0Y2hlcxgFIAEoBBIOCgZzaGEyNTYYBiABKAwSDgoGc2VhbGVkGAcgASgIEicKCmR1cmFiaWxpdHkYCCABKA4yEy5kYXRhLnYxLkR1cmFiaWxpdHkSEgoKc3RyZWFtX3VpZBgJIAEoCSK8AgoLUmVhZFJlcXVlc3QSNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSDQoDc2VxGAIgASgESAASKgoEdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBIABIVCgt0YWlsX29mZnNldBgEIAEoBEgAEg4KBmZvbGxvdxgFIAEoCBITCgttYXhfcmVjb3JkcxgGIAEoBBIRCgltYXhfYnl0ZXMYByABKAQSRgoSaGVhcnRiZWF0X2ludGVydmFsGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAESHQoMZXhwZWN0ZWRfdWlkGAkgASgJQge6SARyAihAQgYKBGZyb20iGAoIQ2F1Z2h0VXASDAoEdGFpbBgBIAEoBCIZCglIZWFydGJlYXQSDAoEdGFpbBgBIAEoBCJACgZTZWFsZWQSDAoEdGFpbBgBIAEoBBIOCgZzaGEyNTYYAiABKAwSGAoQc2hhMjU2X2ZpcnN0X3NlcRgDIAEoBCLIAQoMUmVhZFJlc3BvbnNlEiUKBWJhdGNoGAEgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgCIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYAyABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgEIAEoCzIPLmRhdGEudjEuU2VhbGVkSAASEgoKc3RyZWFtX3VpZBgFIAEoCUIJCgdtZXNzYWdlIqwECg9FeGNoYW5nZVJlcXVlc3QSLQoEb3BlbhgBIAEoCzIdLmRhdGEudjEuRXhjaGFuZ2VSZXF1ZXN0Lk9wZW5IABImCgZhcHBlbmQYAiABKAsyFC5kYXRhLnYxLkFwcGVuZEJhdGNoSAAa9AEKBE9wZW4SNAoGc3RyZWFtGAEgASgJQiS6SCFyHzIdXlthLXowLTldW2EtejAtOS5fLy1dezAsMjU0fSQSGQoRY3JlYXRlX2lmX21pc3NpbmcYAiABKAgSIwoIcHJvZHVjZXIYAyABKAsyES5kYXRhLnYxLlByb2R1Y2VyEhkKDGV4cGVjdGVkX3NlcRgEIAEoBEgAiAEBEisKBHJlYWQYBSABKAsyHS5kYXRhLnYxLkV4Y2hhbmdlUmVxdWVzdC5SZWFkEh0KDGV4cGVjdGVkX3VpZBgGIAEoCUIHukgEcgIoQEIPCg1fZXhwZWN0ZWRfc2VxGrgBCgRSZWFkEg0KA3NlcRgBIAEoBEgAEioKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wSAASFQoLdGFpbF9vZmZzZXQYAyABKARIABIOCgZmb2xsb3cYBCABKAgSRgoSaGVhcnRiZWF0X2ludGVydmFsGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg+6SAyqAQkiAwiQHDICCAFCBgoEZnJvbUIQCgdtZXNzYWdlEgW6SAIIASLkAwoQRXhjaGFuZ2VSZXNwb25zZRIyCgZvcGVuZWQYASABKAsyIC5kYXRhLnYxLkV4Y2hhbmdlUmVzcG9uc2UuT3BlbmVkSAASLAoDYWNrGAIgASgLMh0uZGF0YS52MS5FeGNoYW5nZVJlc3BvbnNlLkFja0gAEiUKBWJhdGNoGAMgASgLMhQuZGF0YS52MS5SZWNvcmRCYXRjaEgAEiYKCWNhdWdodF91cBgEIAEoCzIRLmRhdGEudjEuQ2F1Z2h0VXBIABInCgloZWFydGJlYXQYBSABKAsyEi5kYXRhLnYxLkhlYXJ0YmVhdEgAEiEKBnNlYWxlZBgGIAEoCzIPLmRhdGEudjEuU2VhbGVkSAAaYAoGT3BlbmVkEgwKBHRhaWwYASABKAQSHgoRbmV4dF9wcm9kdWNlcl9zZXEYAiABKARIAIgBARISCgpzdHJlYW1fdWlkGAMgASgJQhQKEl9uZXh0X3Byb2R1Y2VyX3NlcRpmCgNBY2sSEQoJZmlyc3Rfc2VxGAEgASgEEhAKCG5leHRfc2VxGAIgASgEEhEKCWR1cGxpY2F0ZRgDIAEoCBInCgpkdXJhYmlsaXR5GAQgASgOMhMuZGF0YS52MS5EdXJhYmlsaXR5QgkKB21lc3NhZ2UqVAoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASFQoRRFVSQUJJTElUWV9NRU1PUlkQARITCg9EVVJBQklMSVRZX0RJU0sQAjLeBgoLRGF0YVNlcnZpY2USSwoMQ3JlYXRlU3RyZWFtEhwuZGF0YS52MS5DcmVhdGVTdHJlYW1SZXF1ZXN0Gh0uZGF0YS52MS5DcmVhdGVTdHJlYW1SZXNwb25zZRJHCglHZXRTdHJlYW0SGS5kYXRhLnYxLkdldFN0cmVhbVJlcXVlc3QaGi5kYXRhLnYxLkdldFN0cmVhbVJlc3BvbnNlIgOQAgESTQoLTGlzdFN0cmVhbXMSGy5kYXRhLnYxLkxpc3RTdHJlYW1zUmVxdWVzdBocLmRhdGEudjEuTGlzdFN0cmVhbXNSZXNwb25zZSIDkAIBEksKDFVwZGF0ZVN0cmVhbRIcLmRhdGEudjEuVXBkYXRlU3RyZWFtUmVxdWVzdBodLmRhdGEudjEuVXBkYXRlU3RyZWFtUmVzcG9uc2USSwoMRGVsZXRlU3RyZWFtEhwuZGF0YS52MS5EZWxldGVTdHJlYW1SZXF1ZXN0Gh0uZGF0YS52MS5EZWxldGVTdHJlYW1SZXNwb25zZRJFCgpUcmltU3RyZWFtEhouZGF0YS52MS5UcmltU3RyZWFtUmVxdWVzdBobLmRhdGEudjEuVHJpbVN0cmVhbVJlc3BvbnNlEkUKClNlYWxTdHJlYW0SGi5kYXRhLnYxLlNlYWxTdHJlYW1SZXF1ZXN0GhsuZGF0YS52MS5TZWFsU3RyZWFtUmVzcG9uc2USTgoNQ2xhaW1Qcm9kdWNlchIdLmRhdGEudjEuQ2xhaW1Qcm9kdWNlclJlcXVlc3QaHi5kYXRhLnYxLkNsYWltUHJvZHVjZXJSZXNwb25zZRI5CgZBcHBlbmQSFi5kYXRhLnYxLkFwcGVuZFJlcXVlc3QaFy5kYXRhLnYxLkFwcGVuZFJlc3BvbnNlEjsKBlVwbG9hZBIWLmRhdGEudjEuVXBsb2FkUmVxdWVzdBoXLmRhdGEudjEuVXBsb2FkUmVzcG9uc2UoARI1CgRSZWFkEhQuZGF0YS52MS5SZWFkUmVxdWVzdBoVLmRhdGEudjEuUmVhZFJlc3BvbnNlMAESQwoIRXhjaGFuZ2USGC5kYXRhLnYxLkV4Y2hhbmdlUmVxdWVzdBoZLmRhdGEudjEuRXhjaGFuZ2VSZXNwb25zZSgBMAFiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Record is the unit that is appended and read.
@@ -164,6 +164,13 @@ export type Stream = Message<"data.v1.Stream"> & {
    * @generated from field: string uid = 11;
    */
   uid: string;
+
+  /**
+   * What its creator has said about it, such as a `content-type`.
+   *
+   * @generated from field: map<string, string> metadata = 12;
+   */
+  metadata: { [key: string]: string };
 };
 
 /**
@@ -456,6 +463,16 @@ export type CreateStreamRequest = Message<"data.v1.CreateStreamRequest"> & {
    * @generated from field: data.v1.Retention retention = 2;
    */
   retention?: Retention | undefined;
+
+  /**
+   * What the creator says about the stream, such as a `content-type`, for
+   * whoever lists or describes it. At most 32 entries, with keys that match
+   * `[a-z0-9][a-z0-9._-]{0,63}` and values of up to 1,024 bytes. It does not
+   * change afterwards.
+   *
+   * @generated from field: map<string, string> metadata = 3;
+   */
+  metadata: { [key: string]: string };
 };
 
 /**
@@ -592,6 +609,99 @@ export const ListStreamsResponseSchema: GenMessage<ListStreamsResponse> = /*@__P
   messageDesc(file_data_v1_data, 11);
 
 /**
+ * UpdateStreamRequest says what to change.
+ *
+ * @generated from message data.v1.UpdateStreamRequest
+ */
+export type UpdateStreamRequest = Message<"data.v1.UpdateStreamRequest"> & {
+  /**
+   * The name of the stream.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * How long records are kept from now on. What is over a limit leaves soon
+   * after.
+   *
+   * @generated from field: data.v1.UpdateStreamRequest.RetentionChange retention = 2;
+   */
+  retention?: UpdateStreamRequest_RetentionChange | undefined;
+
+  /**
+   * Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+   * NOT_FOUND if there is no stream. Empty for no check.
+   *
+   * @generated from field: string expected_uid = 3;
+   */
+  expectedUid: string;
+};
+
+/**
+ * Describes the message data.v1.UpdateStreamRequest.
+ * Use `create(UpdateStreamRequestSchema)` to create a new message.
+ */
+export const UpdateStreamRequestSchema: GenMessage<UpdateStreamRequest> = /*@__PURE__*/
+  messageDesc(file_data_v1_data, 12);
+
+/**
+ * Limits to change. One that is unset stays, and zero takes it away.
+ *
+ * @generated from message data.v1.UpdateStreamRequest.RetentionChange
+ */
+export type UpdateStreamRequest_RetentionChange = Message<"data.v1.UpdateStreamRequest.RetentionChange"> & {
+  /**
+   * Records older than this leave.
+   *
+   * @generated from field: optional google.protobuf.Duration max_age = 1;
+   */
+  maxAge?: Duration | undefined;
+
+  /**
+   * The oldest records leave while the stream is larger than this, in bytes.
+   *
+   * @generated from field: optional uint64 max_bytes = 2;
+   */
+  maxBytes?: bigint | undefined;
+
+  /**
+   * The oldest records leave while the stream has more records than this.
+   *
+   * @generated from field: optional uint64 max_records = 3;
+   */
+  maxRecords?: bigint | undefined;
+};
+
+/**
+ * Describes the message data.v1.UpdateStreamRequest.RetentionChange.
+ * Use `create(UpdateStreamRequest_RetentionChangeSchema)` to create a new message.
+ */
+export const UpdateStreamRequest_RetentionChangeSchema: GenMessage<UpdateStreamRequest_RetentionChange> = /*@__PURE__*/
+  messageDesc(file_data_v1_data, 12, 0);
+
+/**
+ * UpdateStreamResponse describes the stream as it is now.
+ *
+ * @generated from message data.v1.UpdateStreamResponse
+ */
+export type UpdateStreamResponse = Message<"data.v1.UpdateStreamResponse"> & {
+  /**
+   * The stream.
+   *
+   * @generated from field: data.v1.Stream stream = 1;
+   */
+  stream?: Stream | undefined;
+};
+
+/**
+ * Describes the message data.v1.UpdateStreamResponse.
+ * Use `create(UpdateStreamResponseSchema)` to create a new message.
+ */
+export const UpdateStreamResponseSchema: GenMessage<UpdateStreamResponse> = /*@__PURE__*/
+  messageDesc(file_data_v1_data, 13);
+
+/**
  * DeleteStreamRequest names the stream to remove.
  *
  * @generated from message data.v1.DeleteStreamRequest
@@ -618,7 +728,7 @@ export type DeleteStreamRequest = Message<"data.v1.DeleteStreamRequest"> & {
  * Use `create(DeleteStreamRequestSchema)` to create a new message.
  */
 export const DeleteStreamRequestSchema: GenMessage<DeleteStreamRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 12);
+  messageDesc(file_data_v1_data, 14);
 
 /**
  * DeleteStreamResponse says that the stream is gone.
@@ -633,7 +743,7 @@ export type DeleteStreamResponse = Message<"data.v1.DeleteStreamResponse"> & {
  * Use `create(DeleteStreamResponseSchema)` to create a new message.
  */
 export const DeleteStreamResponseSchema: GenMessage<DeleteStreamResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 13);
+  messageDesc(file_data_v1_data, 15);
 
 /**
  * TrimStreamRequest asks to remove the oldest records.
@@ -670,7 +780,7 @@ export type TrimStreamRequest = Message<"data.v1.TrimStreamRequest"> & {
  * Use `create(TrimStreamRequestSchema)` to create a new message.
  */
 export const TrimStreamRequestSchema: GenMessage<TrimStreamRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 14);
+  messageDesc(file_data_v1_data, 16);
 
 /**
  * TrimStreamResponse describes the stream as it is now.
@@ -691,7 +801,7 @@ export type TrimStreamResponse = Message<"data.v1.TrimStreamResponse"> & {
  * Use `create(TrimStreamResponseSchema)` to create a new message.
  */
 export const TrimStreamResponseSchema: GenMessage<TrimStreamResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 15);
+  messageDesc(file_data_v1_data, 17);
 
 /**
  * SealStreamRequest asks to end a stream.
@@ -736,7 +846,7 @@ export type SealStreamRequest = Message<"data.v1.SealStreamRequest"> & {
  * Use `create(SealStreamRequestSchema)` to create a new message.
  */
 export const SealStreamRequestSchema: GenMessage<SealStreamRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 16);
+  messageDesc(file_data_v1_data, 18);
 
 /**
  * SealStreamResponse describes the sealed stream.
@@ -757,7 +867,7 @@ export type SealStreamResponse = Message<"data.v1.SealStreamResponse"> & {
  * Use `create(SealStreamResponseSchema)` to create a new message.
  */
 export const SealStreamResponseSchema: GenMessage<SealStreamResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 17);
+  messageDesc(file_data_v1_data, 19);
 
 /**
  * ClaimProducerRequest asks for the next epoch of a producer.
@@ -801,7 +911,7 @@ export type ClaimProducerRequest = Message<"data.v1.ClaimProducerRequest"> & {
  * Use `create(ClaimProducerRequestSchema)` to create a new message.
  */
 export const ClaimProducerRequestSchema: GenMessage<ClaimProducerRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 18);
+  messageDesc(file_data_v1_data, 20);
 
 /**
  * ClaimProducerResponse holds what the producer appends under.
@@ -829,7 +939,7 @@ export type ClaimProducerResponse = Message<"data.v1.ClaimProducerResponse"> & {
  * Use `create(ClaimProducerResponseSchema)` to create a new message.
  */
 export const ClaimProducerResponseSchema: GenMessage<ClaimProducerResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 19);
+  messageDesc(file_data_v1_data, 21);
 
 /**
  * AppendRequest is one batch.
@@ -914,7 +1024,7 @@ export type AppendRequest = Message<"data.v1.AppendRequest"> & {
  * Use `create(AppendRequestSchema)` to create a new message.
  */
 export const AppendRequestSchema: GenMessage<AppendRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 20);
+  messageDesc(file_data_v1_data, 22);
 
 /**
  * AppendResponse says where the batch was stored.
@@ -963,7 +1073,7 @@ export type AppendResponse = Message<"data.v1.AppendResponse"> & {
  * Use `create(AppendResponseSchema)` to create a new message.
  */
 export const AppendResponseSchema: GenMessage<AppendResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 21);
+  messageDesc(file_data_v1_data, 23);
 
 /**
  * AppendBatch is one batch on an open call.
@@ -1015,7 +1125,7 @@ export type AppendBatch = Message<"data.v1.AppendBatch"> & {
  * Use `create(AppendBatchSchema)` to create a new message.
  */
 export const AppendBatchSchema: GenMessage<AppendBatch> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 22);
+  messageDesc(file_data_v1_data, 24);
 
 /**
  * UploadRequest is one message of an Upload.
@@ -1052,7 +1162,7 @@ export type UploadRequest = Message<"data.v1.UploadRequest"> & {
  * Use `create(UploadRequestSchema)` to create a new message.
  */
 export const UploadRequestSchema: GenMessage<UploadRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 23);
+  messageDesc(file_data_v1_data, 25);
 
 /**
  * Open is the first message of the call.
@@ -1104,7 +1214,7 @@ export type UploadRequest_Open = Message<"data.v1.UploadRequest.Open"> & {
  * Use `create(UploadRequest_OpenSchema)` to create a new message.
  */
 export const UploadRequest_OpenSchema: GenMessage<UploadRequest_Open> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 23, 0);
+  messageDesc(file_data_v1_data, 25, 0);
 
 /**
  * UploadResponse sums the upload up.
@@ -1183,7 +1293,7 @@ export type UploadResponse = Message<"data.v1.UploadResponse"> & {
  * Use `create(UploadResponseSchema)` to create a new message.
  */
 export const UploadResponseSchema: GenMessage<UploadResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 24);
+  messageDesc(file_data_v1_data, 26);
 
 /**
  * ReadRequest says what to read.
@@ -1273,7 +1383,7 @@ export type ReadRequest = Message<"data.v1.ReadRequest"> & {
  * Use `create(ReadRequestSchema)` to create a new message.
  */
 export const ReadRequestSchema: GenMessage<ReadRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 25);
+  messageDesc(file_data_v1_data, 27);
 
 /**
  * CaughtUp says that the reader has seen every record there is. A following
@@ -1295,7 +1405,7 @@ export type CaughtUp = Message<"data.v1.CaughtUp"> & {
  * Use `create(CaughtUpSchema)` to create a new message.
  */
 export const CaughtUpSchema: GenMessage<CaughtUp> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 26);
+  messageDesc(file_data_v1_data, 28);
 
 /**
  * Heartbeat says that the call is alive though there is nothing to send.
@@ -1316,7 +1426,7 @@ export type Heartbeat = Message<"data.v1.Heartbeat"> & {
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema: GenMessage<Heartbeat> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 27);
+  messageDesc(file_data_v1_data, 29);
 
 /**
  * Sealed says that the stream has ended and that every record has been sent.
@@ -1352,7 +1462,7 @@ export type Sealed = Message<"data.v1.Sealed"> & {
  * Use `create(SealedSchema)` to create a new message.
  */
 export const SealedSchema: GenMessage<Sealed> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 28);
+  messageDesc(file_data_v1_data, 30);
 
 /**
  * ReadResponse is one message of a read.
@@ -1413,7 +1523,7 @@ export type ReadResponse = Message<"data.v1.ReadResponse"> & {
  * Use `create(ReadResponseSchema)` to create a new message.
  */
 export const ReadResponseSchema: GenMessage<ReadResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 29);
+  messageDesc(file_data_v1_data, 31);
 
 /**
  * ExchangeRequest is one message from the client of an Exchange.
@@ -1450,7 +1560,7 @@ export type ExchangeRequest = Message<"data.v1.ExchangeRequest"> & {
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 30);
+  messageDesc(file_data_v1_data, 32);
 
 /**
  * Open is the first message of the call.
@@ -1510,7 +1620,7 @@ export type ExchangeRequest_Open = Message<"data.v1.ExchangeRequest.Open"> & {
  * Use `create(ExchangeRequest_OpenSchema)` to create a new message.
  */
 export const ExchangeRequest_OpenSchema: GenMessage<ExchangeRequest_Open> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 30, 0);
+  messageDesc(file_data_v1_data, 32, 0);
 
 /**
  * Read says what to read, as in ReadRequest, of the stream that is open.
@@ -1570,7 +1680,7 @@ export type ExchangeRequest_Read = Message<"data.v1.ExchangeRequest.Read"> & {
  * Use `create(ExchangeRequest_ReadSchema)` to create a new message.
  */
 export const ExchangeRequest_ReadSchema: GenMessage<ExchangeRequest_Read> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 30, 1);
+  messageDesc(file_data_v1_data, 32, 1);
 
 /**
  * ExchangeResponse is one message from the server of an Exchange.
@@ -1639,7 +1749,7 @@ export type ExchangeResponse = Message<"data.v1.ExchangeResponse"> & {
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 31);
+  messageDesc(file_data_v1_data, 33);
 
 /**
  * Opened answers `open`.
@@ -1674,7 +1784,7 @@ export type ExchangeResponse_Opened = Message<"data.v1.ExchangeResponse.Opened">
  * Use `create(ExchangeResponse_OpenedSchema)` to create a new message.
  */
 export const ExchangeResponse_OpenedSchema: GenMessage<ExchangeResponse_Opened> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 31, 0);
+  messageDesc(file_data_v1_data, 33, 0);
 
 /**
  * Ack answers one append, once it is durable.
@@ -1717,7 +1827,7 @@ export type ExchangeResponse_Ack = Message<"data.v1.ExchangeResponse.Ack"> & {
  * Use `create(ExchangeResponse_AckSchema)` to create a new message.
  */
 export const ExchangeResponse_AckSchema: GenMessage<ExchangeResponse_Ack> = /*@__PURE__*/
-  messageDesc(file_data_v1_data, 31, 1);
+  messageDesc(file_data_v1_data, 33, 1);
 
 /**
  * Durability says what an acknowledgement stands for.
@@ -1805,6 +1915,16 @@ export const DataService: GenService<{
     methodKind: "unary";
     input: typeof ListStreamsRequestSchema;
     output: typeof ListStreamsResponseSchema;
+  },
+  /**
+   * UpdateStream changes how long a stream keeps its records.
+   *
+   * @generated from rpc data.v1.DataService.UpdateStream
+   */
+  updateStream: {
+    methodKind: "unary";
+    input: typeof UpdateStreamRequestSchema;
+    output: typeof UpdateStreamResponseSchema;
   },
   /**
    * DeleteStream removes a stream and its records. Its readers end with

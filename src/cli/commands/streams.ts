@@ -1,17 +1,18 @@
 import { durationMs, timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { createInterface } from "node:readline/promises";
-import type { StreamInfo } from "../../client/index.ts";
+import type { StreamInfo, StreamRetention } from "../../client/index.ts";
 import { formatBytes, formatDuration } from "../../config.ts";
 import { CliError } from "../failure.ts";
 import { formatCount, formatFields, formatSize, formatTable, plural, toHex } from "../format.ts";
+import { printable } from "../output.ts";
 import { withClient } from "../session.ts";
 import type { ClientSession } from "../session.ts";
 import { streamJson } from "../streams.ts";
-import { parseCount, parseSha256, parseSize, parseWait } from "../values.ts";
+import { oneEach, parseCount, parseEntries, parseSha256, parseSize, parseWait } from "../values.ts";
 
 export function streams(program: Command): void {
-  const group = program.command("streams").description("list, describe, create, trim, seal and delete streams");
+  const group = program.command("streams").description("list, describe, create, change, trim, seal and delete streams");
   const name = ["<stream>", "name of the stream"] as const;
 
   withClient(
@@ -38,8 +39,26 @@ export function streams(program: Command): void {
       .option("--max-age <duration>", "remove records that are older, such as 7d")
       .option("--max-bytes <size>", "remove the oldest records while the stream is larger, such as 1GiB")
       .option("--max-records <n>", "remove the oldest records while there are more")
-      .addHelpText("after", examples("sluice streams create logs/host1 --max-age 7d --max-bytes 1GiB")),
+      .option("--metadata <key=value>", "what to say about the stream; may be given again", oneEach)
+      .addHelpText(
+        "after",
+        examples(
+          "sluice streams create logs/host1 --max-age 7d --max-bytes 1GiB",
+          "sluice streams create photos/1 --metadata content-type=image/png",
+        ),
+      ),
     create,
+  );
+  withClient(
+    group
+      .command("set")
+      .description("change which records a stream keeps; what is not given stays")
+      .argument(...name)
+      .option("--max-age <duration>", "remove records that are older, such as 7d; none for no limit")
+      .option("--max-bytes <size>", "remove the oldest records while the stream is larger; none for no limit")
+      .option("--max-records <n>", "remove the oldest records while there are more; none for no limit")
+      .addHelpText("after", examples("sluice streams set logs/host1 --max-age 30d --max-bytes none")),
+    set,
   );
   withClient(
     group
@@ -93,18 +112,34 @@ async function show({ client, out, args, signal }: ClientSession): Promise<void>
 }
 
 async function create({ client, out, args, flags, signal }: ClientSession): Promise<void> {
-  const maxAgeMs = parseWait("--max-age", flags["maxAge"]);
-  const maxBytes = parseSize("--max-bytes", flags["maxBytes"]);
-  const maxRecords = parseCount("--max-records", flags["maxRecords"]);
   const stream = await client.data.createStream(args[0] as string, {
-    retention: {
-      ...(maxAgeMs === undefined ? {} : { maxAgeMs }),
-      ...(maxBytes === undefined ? {} : { maxBytes }),
-      ...(maxRecords === undefined ? {} : { maxRecords }),
-    },
+    retention: limitsOf(flags),
+    metadata: parseEntries("--metadata", flags["metadata"]),
     signal,
   });
   await out.result(`created ${stream.name}`, streamJson(stream));
+}
+
+async function set({ client, out, args, flags, signal }: ClientSession): Promise<void> {
+  const limits = limitsOf(flags);
+  if (Object.keys(limits).length === 0) {
+    throw new CliError("usage", "nothing to change: give --max-age, --max-bytes or --max-records");
+  }
+  const stream = await client.data.updateStream(args[0] as string, { retention: limits, signal });
+  await out.result(`${stream.name} now keeps ${retention(stream)}`, streamJson(stream));
+}
+
+/** The limits that are given; "none" is 0, for no limit. */
+function limitsOf(flags: ClientSession["flags"]): StreamRetention {
+  const given = (name: string): ClientSession["flags"][string] => (flags[name] === "none" ? "0" : flags[name]);
+  const maxAgeMs = parseWait("--max-age", given("maxAge"));
+  const maxBytes = parseSize("--max-bytes", given("maxBytes"));
+  const maxRecords = parseCount("--max-records", given("maxRecords"));
+  return {
+    ...(maxAgeMs === undefined ? {} : { maxAgeMs }),
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+    ...(maxRecords === undefined ? {} : { maxRecords }),
+  };
 }
 
 async function trim({ client, out, args, signal }: ClientSession): Promise<void> {
@@ -163,6 +198,7 @@ function describe(stream: StreamInfo): string {
     ["created", time(stream.createTime)],
     ["appended", time(stream.appendTime)],
     ["keeps", retention(stream)],
+    ...Object.entries(stream.metadata).map(([key, value]): [string, string] => [`metadata ${key}`, printable(value)]),
   ];
   if (stream.sha256.length > 0) {
     fields.push(["sha256", `${toHex(stream.sha256)} (from seq ${stream.sha256FirstSeq})`]);

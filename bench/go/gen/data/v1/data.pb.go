@@ -328,7 +328,9 @@ type Stream struct {
 	// stream that is deleted and made again has another uid, and so have all
 	// streams after a restore. 1 to 64 characters of `A-Z a-z 0-9 _ -`, without a
 	// meaning of their own. It never changes.
-	Uid           string `protobuf:"bytes,11,opt,name=uid,proto3" json:"uid,omitempty"`
+	Uid string `protobuf:"bytes,11,opt,name=uid,proto3" json:"uid,omitempty"`
+	// What its creator has said about it, such as a `content-type`.
+	Metadata      map[string]string `protobuf:"bytes,12,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,6 +440,13 @@ func (x *Stream) GetUid() string {
 		return x.Uid
 	}
 	return ""
+}
+
+func (x *Stream) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
 }
 
 // Retention says which records a stream keeps. Records leave from the head,
@@ -680,7 +689,12 @@ type CreateStreamRequest struct {
 	// The name of the stream.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// How long records are kept. Unset keeps them for ever.
-	Retention     *Retention `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
+	Retention *Retention `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
+	// What the creator says about the stream, such as a `content-type`, for
+	// whoever lists or describes it. At most 32 entries, with keys that match
+	// `[a-z0-9][a-z0-9._-]{0,63}` and values of up to 1,024 bytes. It does not
+	// change afterwards.
+	Metadata      map[string]string `protobuf:"bytes,3,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -725,6 +739,13 @@ func (x *CreateStreamRequest) GetName() string {
 func (x *CreateStreamRequest) GetRetention() *Retention {
 	if x != nil {
 		return x.Retention
+	}
+	return nil
+}
+
+func (x *CreateStreamRequest) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
 	}
 	return nil
 }
@@ -986,6 +1007,118 @@ func (x *ListStreamsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// UpdateStreamRequest says what to change.
+type UpdateStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the stream.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How long records are kept from now on. What is over a limit leaves soon
+	// after.
+	Retention *UpdateStreamRequest_RetentionChange `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,3,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateStreamRequest) Reset() {
+	*x = UpdateStreamRequest{}
+	mi := &file_data_v1_data_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateStreamRequest) ProtoMessage() {}
+
+func (x *UpdateStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_data_v1_data_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateStreamRequest.ProtoReflect.Descriptor instead.
+func (*UpdateStreamRequest) Descriptor() ([]byte, []int) {
+	return file_data_v1_data_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UpdateStreamRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateStreamRequest) GetRetention() *UpdateStreamRequest_RetentionChange {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+func (x *UpdateStreamRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
+// UpdateStreamResponse describes the stream as it is now.
+type UpdateStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stream.
+	Stream        *Stream `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateStreamResponse) Reset() {
+	*x = UpdateStreamResponse{}
+	mi := &file_data_v1_data_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateStreamResponse) ProtoMessage() {}
+
+func (x *UpdateStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_data_v1_data_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateStreamResponse.ProtoReflect.Descriptor instead.
+func (*UpdateStreamResponse) Descriptor() ([]byte, []int) {
+	return file_data_v1_data_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *UpdateStreamResponse) GetStream() *Stream {
+	if x != nil {
+		return x.Stream
+	}
+	return nil
+}
+
 // DeleteStreamRequest names the stream to remove.
 type DeleteStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1000,7 +1133,7 @@ type DeleteStreamRequest struct {
 
 func (x *DeleteStreamRequest) Reset() {
 	*x = DeleteStreamRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[12]
+	mi := &file_data_v1_data_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1145,7 @@ func (x *DeleteStreamRequest) String() string {
 func (*DeleteStreamRequest) ProtoMessage() {}
 
 func (x *DeleteStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[12]
+	mi := &file_data_v1_data_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1158,7 @@ func (x *DeleteStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStreamRequest.ProtoReflect.Descriptor instead.
 func (*DeleteStreamRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{12}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteStreamRequest) GetName() string {
@@ -1051,7 +1184,7 @@ type DeleteStreamResponse struct {
 
 func (x *DeleteStreamResponse) Reset() {
 	*x = DeleteStreamResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[13]
+	mi := &file_data_v1_data_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1196,7 @@ func (x *DeleteStreamResponse) String() string {
 func (*DeleteStreamResponse) ProtoMessage() {}
 
 func (x *DeleteStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[13]
+	mi := &file_data_v1_data_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1209,7 @@ func (x *DeleteStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStreamResponse.ProtoReflect.Descriptor instead.
 func (*DeleteStreamResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{13}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{15}
 }
 
 // TrimStreamRequest asks to remove the oldest records.
@@ -1096,7 +1229,7 @@ type TrimStreamRequest struct {
 
 func (x *TrimStreamRequest) Reset() {
 	*x = TrimStreamRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[14]
+	mi := &file_data_v1_data_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1241,7 @@ func (x *TrimStreamRequest) String() string {
 func (*TrimStreamRequest) ProtoMessage() {}
 
 func (x *TrimStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[14]
+	mi := &file_data_v1_data_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1254,7 @@ func (x *TrimStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimStreamRequest.ProtoReflect.Descriptor instead.
 func (*TrimStreamRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{14}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TrimStreamRequest) GetName() string {
@@ -1156,7 +1289,7 @@ type TrimStreamResponse struct {
 
 func (x *TrimStreamResponse) Reset() {
 	*x = TrimStreamResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[15]
+	mi := &file_data_v1_data_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1301,7 @@ func (x *TrimStreamResponse) String() string {
 func (*TrimStreamResponse) ProtoMessage() {}
 
 func (x *TrimStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[15]
+	mi := &file_data_v1_data_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1314,7 @@ func (x *TrimStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimStreamResponse.ProtoReflect.Descriptor instead.
 func (*TrimStreamResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{15}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TrimStreamResponse) GetStream() *Stream {
@@ -1211,7 +1344,7 @@ type SealStreamRequest struct {
 
 func (x *SealStreamRequest) Reset() {
 	*x = SealStreamRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[16]
+	mi := &file_data_v1_data_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1356,7 @@ func (x *SealStreamRequest) String() string {
 func (*SealStreamRequest) ProtoMessage() {}
 
 func (x *SealStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[16]
+	mi := &file_data_v1_data_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1369,7 @@ func (x *SealStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealStreamRequest.ProtoReflect.Descriptor instead.
 func (*SealStreamRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{16}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SealStreamRequest) GetName() string {
@@ -1278,7 +1411,7 @@ type SealStreamResponse struct {
 
 func (x *SealStreamResponse) Reset() {
 	*x = SealStreamResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[17]
+	mi := &file_data_v1_data_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1423,7 @@ func (x *SealStreamResponse) String() string {
 func (*SealStreamResponse) ProtoMessage() {}
 
 func (x *SealStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[17]
+	mi := &file_data_v1_data_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1436,7 @@ func (x *SealStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealStreamResponse.ProtoReflect.Descriptor instead.
 func (*SealStreamResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{17}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SealStreamResponse) GetStream() *Stream {
@@ -1332,7 +1465,7 @@ type ClaimProducerRequest struct {
 
 func (x *ClaimProducerRequest) Reset() {
 	*x = ClaimProducerRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[18]
+	mi := &file_data_v1_data_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1477,7 @@ func (x *ClaimProducerRequest) String() string {
 func (*ClaimProducerRequest) ProtoMessage() {}
 
 func (x *ClaimProducerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[18]
+	mi := &file_data_v1_data_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1490,7 @@ func (x *ClaimProducerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimProducerRequest.ProtoReflect.Descriptor instead.
 func (*ClaimProducerRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{18}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClaimProducerRequest) GetStream() string {
@@ -1401,7 +1534,7 @@ type ClaimProducerResponse struct {
 
 func (x *ClaimProducerResponse) Reset() {
 	*x = ClaimProducerResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[19]
+	mi := &file_data_v1_data_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1546,7 @@ func (x *ClaimProducerResponse) String() string {
 func (*ClaimProducerResponse) ProtoMessage() {}
 
 func (x *ClaimProducerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[19]
+	mi := &file_data_v1_data_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1559,7 @@ func (x *ClaimProducerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimProducerResponse.ProtoReflect.Descriptor instead.
 func (*ClaimProducerResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{19}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClaimProducerResponse) GetEpoch() uint64 {
@@ -1478,7 +1611,7 @@ type AppendRequest struct {
 
 func (x *AppendRequest) Reset() {
 	*x = AppendRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[20]
+	mi := &file_data_v1_data_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1623,7 @@ func (x *AppendRequest) String() string {
 func (*AppendRequest) ProtoMessage() {}
 
 func (x *AppendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[20]
+	mi := &file_data_v1_data_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1636,7 @@ func (x *AppendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRequest.ProtoReflect.Descriptor instead.
 func (*AppendRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{20}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AppendRequest) GetStream() string {
@@ -1588,7 +1721,7 @@ type AppendResponse struct {
 
 func (x *AppendResponse) Reset() {
 	*x = AppendResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[21]
+	mi := &file_data_v1_data_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1733,7 @@ func (x *AppendResponse) String() string {
 func (*AppendResponse) ProtoMessage() {}
 
 func (x *AppendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[21]
+	mi := &file_data_v1_data_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1746,7 @@ func (x *AppendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendResponse.ProtoReflect.Descriptor instead.
 func (*AppendResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{21}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AppendResponse) GetFirstSeq() uint64 {
@@ -1678,7 +1811,7 @@ type AppendBatch struct {
 
 func (x *AppendBatch) Reset() {
 	*x = AppendBatch{}
-	mi := &file_data_v1_data_proto_msgTypes[22]
+	mi := &file_data_v1_data_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1823,7 @@ func (x *AppendBatch) String() string {
 func (*AppendBatch) ProtoMessage() {}
 
 func (x *AppendBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[22]
+	mi := &file_data_v1_data_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1836,7 @@ func (x *AppendBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendBatch.ProtoReflect.Descriptor instead.
 func (*AppendBatch) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{22}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AppendBatch) GetRecords() []*Record {
@@ -1750,7 +1883,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[23]
+	mi := &file_data_v1_data_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1895,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[23]
+	mi := &file_data_v1_data_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1908,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{23}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UploadRequest) GetMessage() isUploadRequest_Message {
@@ -1850,7 +1983,7 @@ type UploadResponse struct {
 
 func (x *UploadResponse) Reset() {
 	*x = UploadResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[24]
+	mi := &file_data_v1_data_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1995,7 @@ func (x *UploadResponse) String() string {
 func (*UploadResponse) ProtoMessage() {}
 
 func (x *UploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[24]
+	mi := &file_data_v1_data_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +2008,7 @@ func (x *UploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadResponse.ProtoReflect.Descriptor instead.
 func (*UploadResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{24}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UploadResponse) GetFirstSeq() uint64 {
@@ -1973,7 +2106,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[25]
+	mi := &file_data_v1_data_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2118,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[25]
+	mi := &file_data_v1_data_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2131,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{25}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReadRequest) GetStream() string {
@@ -2114,7 +2247,7 @@ type CaughtUp struct {
 
 func (x *CaughtUp) Reset() {
 	*x = CaughtUp{}
-	mi := &file_data_v1_data_proto_msgTypes[26]
+	mi := &file_data_v1_data_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2259,7 @@ func (x *CaughtUp) String() string {
 func (*CaughtUp) ProtoMessage() {}
 
 func (x *CaughtUp) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[26]
+	mi := &file_data_v1_data_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2272,7 @@ func (x *CaughtUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaughtUp.ProtoReflect.Descriptor instead.
 func (*CaughtUp) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{26}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CaughtUp) GetTail() uint64 {
@@ -2160,7 +2293,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_data_v1_data_proto_msgTypes[27]
+	mi := &file_data_v1_data_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2305,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[27]
+	mi := &file_data_v1_data_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2318,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{27}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Heartbeat) GetTail() uint64 {
@@ -2211,7 +2344,7 @@ type Sealed struct {
 
 func (x *Sealed) Reset() {
 	*x = Sealed{}
-	mi := &file_data_v1_data_proto_msgTypes[28]
+	mi := &file_data_v1_data_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2223,7 +2356,7 @@ func (x *Sealed) String() string {
 func (*Sealed) ProtoMessage() {}
 
 func (x *Sealed) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[28]
+	mi := &file_data_v1_data_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2236,7 +2369,7 @@ func (x *Sealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sealed.ProtoReflect.Descriptor instead.
 func (*Sealed) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{28}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Sealed) GetTail() uint64 {
@@ -2281,7 +2414,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[29]
+	mi := &file_data_v1_data_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2426,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[29]
+	mi := &file_data_v1_data_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2439,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{29}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReadResponse) GetMessage() isReadResponse_Message {
@@ -2407,7 +2540,7 @@ type ExchangeRequest struct {
 
 func (x *ExchangeRequest) Reset() {
 	*x = ExchangeRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[30]
+	mi := &file_data_v1_data_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2552,7 @@ func (x *ExchangeRequest) String() string {
 func (*ExchangeRequest) ProtoMessage() {}
 
 func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[30]
+	mi := &file_data_v1_data_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2565,7 @@ func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{30}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExchangeRequest) GetMessage() isExchangeRequest_Message {
@@ -2498,7 +2631,7 @@ type ExchangeResponse struct {
 
 func (x *ExchangeResponse) Reset() {
 	*x = ExchangeResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[31]
+	mi := &file_data_v1_data_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2643,7 @@ func (x *ExchangeResponse) String() string {
 func (*ExchangeResponse) ProtoMessage() {}
 
 func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[31]
+	mi := &file_data_v1_data_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2656,7 @@ func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{31}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExchangeResponse) GetMessage() isExchangeResponse_Message {
@@ -2633,6 +2766,70 @@ func (*ExchangeResponse_Heartbeat) isExchangeResponse_Message() {}
 
 func (*ExchangeResponse_Sealed) isExchangeResponse_Message() {}
 
+// Limits to change. One that is unset stays, and zero takes it away.
+type UpdateStreamRequest_RetentionChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Records older than this leave.
+	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3,oneof" json:"max_age,omitempty"`
+	// The oldest records leave while the stream is larger than this, in bytes.
+	MaxBytes *uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
+	// The oldest records leave while the stream has more records than this.
+	MaxRecords    *uint64 `protobuf:"varint,3,opt,name=max_records,json=maxRecords,proto3,oneof" json:"max_records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateStreamRequest_RetentionChange) Reset() {
+	*x = UpdateStreamRequest_RetentionChange{}
+	mi := &file_data_v1_data_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateStreamRequest_RetentionChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateStreamRequest_RetentionChange) ProtoMessage() {}
+
+func (x *UpdateStreamRequest_RetentionChange) ProtoReflect() protoreflect.Message {
+	mi := &file_data_v1_data_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateStreamRequest_RetentionChange.ProtoReflect.Descriptor instead.
+func (*UpdateStreamRequest_RetentionChange) Descriptor() ([]byte, []int) {
+	return file_data_v1_data_proto_rawDescGZIP(), []int{12, 0}
+}
+
+func (x *UpdateStreamRequest_RetentionChange) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *UpdateStreamRequest_RetentionChange) GetMaxBytes() uint64 {
+	if x != nil && x.MaxBytes != nil {
+		return *x.MaxBytes
+	}
+	return 0
+}
+
+func (x *UpdateStreamRequest_RetentionChange) GetMaxRecords() uint64 {
+	if x != nil && x.MaxRecords != nil {
+		return *x.MaxRecords
+	}
+	return 0
+}
+
 // Open is the first message of the call.
 type UploadRequest_Open struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2655,7 +2852,7 @@ type UploadRequest_Open struct {
 
 func (x *UploadRequest_Open) Reset() {
 	*x = UploadRequest_Open{}
-	mi := &file_data_v1_data_proto_msgTypes[33]
+	mi := &file_data_v1_data_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2667,7 +2864,7 @@ func (x *UploadRequest_Open) String() string {
 func (*UploadRequest_Open) ProtoMessage() {}
 
 func (x *UploadRequest_Open) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[33]
+	mi := &file_data_v1_data_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2680,7 +2877,7 @@ func (x *UploadRequest_Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest_Open.ProtoReflect.Descriptor instead.
 func (*UploadRequest_Open) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{23, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{25, 0}
 }
 
 func (x *UploadRequest_Open) GetStream() string {
@@ -2743,7 +2940,7 @@ type ExchangeRequest_Open struct {
 
 func (x *ExchangeRequest_Open) Reset() {
 	*x = ExchangeRequest_Open{}
-	mi := &file_data_v1_data_proto_msgTypes[34]
+	mi := &file_data_v1_data_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2755,7 +2952,7 @@ func (x *ExchangeRequest_Open) String() string {
 func (*ExchangeRequest_Open) ProtoMessage() {}
 
 func (x *ExchangeRequest_Open) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[34]
+	mi := &file_data_v1_data_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2768,7 +2965,7 @@ func (x *ExchangeRequest_Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest_Open.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest_Open) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{30, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{32, 0}
 }
 
 func (x *ExchangeRequest_Open) GetStream() string {
@@ -2835,7 +3032,7 @@ type ExchangeRequest_Read struct {
 
 func (x *ExchangeRequest_Read) Reset() {
 	*x = ExchangeRequest_Read{}
-	mi := &file_data_v1_data_proto_msgTypes[35]
+	mi := &file_data_v1_data_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2847,7 +3044,7 @@ func (x *ExchangeRequest_Read) String() string {
 func (*ExchangeRequest_Read) ProtoMessage() {}
 
 func (x *ExchangeRequest_Read) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[35]
+	mi := &file_data_v1_data_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2860,7 +3057,7 @@ func (x *ExchangeRequest_Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest_Read.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest_Read) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{30, 1}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{32, 1}
 }
 
 func (x *ExchangeRequest_Read) GetFrom() isExchangeRequest_Read_From {
@@ -2951,7 +3148,7 @@ type ExchangeResponse_Opened struct {
 
 func (x *ExchangeResponse_Opened) Reset() {
 	*x = ExchangeResponse_Opened{}
-	mi := &file_data_v1_data_proto_msgTypes[36]
+	mi := &file_data_v1_data_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3160,7 @@ func (x *ExchangeResponse_Opened) String() string {
 func (*ExchangeResponse_Opened) ProtoMessage() {}
 
 func (x *ExchangeResponse_Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[36]
+	mi := &file_data_v1_data_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3173,7 @@ func (x *ExchangeResponse_Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse_Opened.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse_Opened) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{31, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{33, 0}
 }
 
 func (x *ExchangeResponse_Opened) GetTail() uint64 {
@@ -3018,7 +3215,7 @@ type ExchangeResponse_Ack struct {
 
 func (x *ExchangeResponse_Ack) Reset() {
 	*x = ExchangeResponse_Ack{}
-	mi := &file_data_v1_data_proto_msgTypes[37]
+	mi := &file_data_v1_data_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3227,7 @@ func (x *ExchangeResponse_Ack) String() string {
 func (*ExchangeResponse_Ack) ProtoMessage() {}
 
 func (x *ExchangeResponse_Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[37]
+	mi := &file_data_v1_data_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3240,7 @@ func (x *ExchangeResponse_Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse_Ack.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse_Ack) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{31, 1}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{33, 1}
 }
 
 func (x *ExchangeResponse_Ack) GetFirstSeq() uint64 {
@@ -3088,7 +3285,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\vRecordBatch\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12)\n" +
-	"\arecords\x18\x03 \x03(\v2\x0f.data.v1.RecordR\arecords\"\xf2\x02\n" +
+	"\arecords\x18\x03 \x03(\v2\x0f.data.v1.RecordR\arecords\"\xea\x03\n" +
 	"\x06Stream\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04head\x18\x02 \x01(\x04R\x04head\x12\x12\n" +
@@ -3103,7 +3300,11 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"appendTime\x120\n" +
 	"\tretention\x18\n" +
 	" \x01(\v2\x12.data.v1.RetentionR\tretention\x12\x10\n" +
-	"\x03uid\x18\v \x01(\tR\x03uid\"\x87\x01\n" +
+	"\x03uid\x18\v \x01(\tR\x03uid\x129\n" +
+	"\bmetadata\x18\f \x03(\v2\x1d.data.v1.Stream.MetadataEntryR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x01\n" +
 	"\tRetention\x12<\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\x06maxAge\x12\x1b\n" +
 	"\tmax_bytes\x18\x02 \x01(\x04R\bmaxBytes\x12\x1f\n" +
@@ -3142,10 +3343,14 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x05_headB\a\n" +
 	"\x05_tailB\x11\n" +
 	"\x0f_producer_epochB\x14\n" +
-	"\x12_next_producer_seq\"\x81\x01\n" +
+	"\x12_next_producer_seq\"\xb8\x02\n" +
 	"\x13CreateStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x120\n" +
-	"\tretention\x18\x02 \x01(\v2\x12.data.v1.RetentionR\tretention\"?\n" +
+	"\tretention\x18\x02 \x01(\v2\x12.data.v1.RetentionR\tretention\x12x\n" +
+	"\bmetadata\x18\x03 \x03(\v2*.data.v1.CreateStreamRequest.MetadataEntryB0\xbaH-\x9a\x01*\x10 \"\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,63}$*\x05r\x03(\x80\bR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"?\n" +
 	"\x14CreateStreamResponse\x12'\n" +
 	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"L\n" +
 	"\x10GetStreamRequest\x128\n" +
@@ -3160,7 +3365,23 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"h\n" +
 	"\x13ListStreamsResponse\x12)\n" +
 	"\astreams\x18\x01 \x03(\v2\x0f.data.v1.StreamR\astreams\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"{\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x90\x03\n" +
+	"\x13UpdateStreamRequest\x128\n" +
+	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12J\n" +
+	"\tretention\x18\x02 \x01(\v2,.data.v1.UpdateStreamRequest.RetentionChangeR\tretention\x12*\n" +
+	"\fexpected_uid\x18\x03 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\x1a\xc6\x01\n" +
+	"\x0fRetentionChange\x12A\n" +
+	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00H\x00R\x06maxAge\x88\x01\x01\x12 \n" +
+	"\tmax_bytes\x18\x02 \x01(\x04H\x01R\bmaxBytes\x88\x01\x01\x12$\n" +
+	"\vmax_records\x18\x03 \x01(\x04H\x02R\n" +
+	"maxRecords\x88\x01\x01B\n" +
+	"\n" +
+	"\b_max_ageB\f\n" +
+	"\n" +
+	"_max_bytesB\x0e\n" +
+	"\f_max_records\"?\n" +
+	"\x14UpdateStreamResponse\x12'\n" +
+	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"{\n" +
 	"\x13DeleteStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12*\n" +
 	"\fexpected_uid\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\"\x16\n" +
@@ -3323,11 +3544,12 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DURABILITY_MEMORY\x10\x01\x12\x13\n" +
-	"\x0fDURABILITY_DISK\x10\x022\x91\x06\n" +
+	"\x0fDURABILITY_DISK\x10\x022\xde\x06\n" +
 	"\vDataService\x12K\n" +
 	"\fCreateStream\x12\x1c.data.v1.CreateStreamRequest\x1a\x1d.data.v1.CreateStreamResponse\x12G\n" +
 	"\tGetStream\x12\x19.data.v1.GetStreamRequest\x1a\x1a.data.v1.GetStreamResponse\"\x03\x90\x02\x01\x12M\n" +
 	"\vListStreams\x12\x1b.data.v1.ListStreamsRequest\x1a\x1c.data.v1.ListStreamsResponse\"\x03\x90\x02\x01\x12K\n" +
+	"\fUpdateStream\x12\x1c.data.v1.UpdateStreamRequest\x1a\x1d.data.v1.UpdateStreamResponse\x12K\n" +
 	"\fDeleteStream\x12\x1c.data.v1.DeleteStreamRequest\x1a\x1d.data.v1.DeleteStreamResponse\x12E\n" +
 	"\n" +
 	"TrimStream\x12\x1a.data.v1.TrimStreamRequest\x1a\x1b.data.v1.TrimStreamResponse\x12E\n" +
@@ -3353,120 +3575,132 @@ func file_data_v1_data_proto_rawDescGZIP() []byte {
 }
 
 var file_data_v1_data_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_data_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_data_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_data_v1_data_proto_goTypes = []any{
-	(Durability)(0),                 // 0: data.v1.Durability
-	(DataError_Reason)(0),           // 1: data.v1.DataError.Reason
-	(*Record)(nil),                  // 2: data.v1.Record
-	(*RecordBatch)(nil),             // 3: data.v1.RecordBatch
-	(*Stream)(nil),                  // 4: data.v1.Stream
-	(*Retention)(nil),               // 5: data.v1.Retention
-	(*Producer)(nil),                // 6: data.v1.Producer
-	(*DataError)(nil),               // 7: data.v1.DataError
-	(*CreateStreamRequest)(nil),     // 8: data.v1.CreateStreamRequest
-	(*CreateStreamResponse)(nil),    // 9: data.v1.CreateStreamResponse
-	(*GetStreamRequest)(nil),        // 10: data.v1.GetStreamRequest
-	(*GetStreamResponse)(nil),       // 11: data.v1.GetStreamResponse
-	(*ListStreamsRequest)(nil),      // 12: data.v1.ListStreamsRequest
-	(*ListStreamsResponse)(nil),     // 13: data.v1.ListStreamsResponse
-	(*DeleteStreamRequest)(nil),     // 14: data.v1.DeleteStreamRequest
-	(*DeleteStreamResponse)(nil),    // 15: data.v1.DeleteStreamResponse
-	(*TrimStreamRequest)(nil),       // 16: data.v1.TrimStreamRequest
-	(*TrimStreamResponse)(nil),      // 17: data.v1.TrimStreamResponse
-	(*SealStreamRequest)(nil),       // 18: data.v1.SealStreamRequest
-	(*SealStreamResponse)(nil),      // 19: data.v1.SealStreamResponse
-	(*ClaimProducerRequest)(nil),    // 20: data.v1.ClaimProducerRequest
-	(*ClaimProducerResponse)(nil),   // 21: data.v1.ClaimProducerResponse
-	(*AppendRequest)(nil),           // 22: data.v1.AppendRequest
-	(*AppendResponse)(nil),          // 23: data.v1.AppendResponse
-	(*AppendBatch)(nil),             // 24: data.v1.AppendBatch
-	(*UploadRequest)(nil),           // 25: data.v1.UploadRequest
-	(*UploadResponse)(nil),          // 26: data.v1.UploadResponse
-	(*ReadRequest)(nil),             // 27: data.v1.ReadRequest
-	(*CaughtUp)(nil),                // 28: data.v1.CaughtUp
-	(*Heartbeat)(nil),               // 29: data.v1.Heartbeat
-	(*Sealed)(nil),                  // 30: data.v1.Sealed
-	(*ReadResponse)(nil),            // 31: data.v1.ReadResponse
-	(*ExchangeRequest)(nil),         // 32: data.v1.ExchangeRequest
-	(*ExchangeResponse)(nil),        // 33: data.v1.ExchangeResponse
-	nil,                             // 34: data.v1.Record.HeadersEntry
-	(*UploadRequest_Open)(nil),      // 35: data.v1.UploadRequest.Open
-	(*ExchangeRequest_Open)(nil),    // 36: data.v1.ExchangeRequest.Open
-	(*ExchangeRequest_Read)(nil),    // 37: data.v1.ExchangeRequest.Read
-	(*ExchangeResponse_Opened)(nil), // 38: data.v1.ExchangeResponse.Opened
-	(*ExchangeResponse_Ack)(nil),    // 39: data.v1.ExchangeResponse.Ack
-	(*timestamppb.Timestamp)(nil),   // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 41: google.protobuf.Duration
+	(Durability)(0),                             // 0: data.v1.Durability
+	(DataError_Reason)(0),                       // 1: data.v1.DataError.Reason
+	(*Record)(nil),                              // 2: data.v1.Record
+	(*RecordBatch)(nil),                         // 3: data.v1.RecordBatch
+	(*Stream)(nil),                              // 4: data.v1.Stream
+	(*Retention)(nil),                           // 5: data.v1.Retention
+	(*Producer)(nil),                            // 6: data.v1.Producer
+	(*DataError)(nil),                           // 7: data.v1.DataError
+	(*CreateStreamRequest)(nil),                 // 8: data.v1.CreateStreamRequest
+	(*CreateStreamResponse)(nil),                // 9: data.v1.CreateStreamResponse
+	(*GetStreamRequest)(nil),                    // 10: data.v1.GetStreamRequest
+	(*GetStreamResponse)(nil),                   // 11: data.v1.GetStreamResponse
+	(*ListStreamsRequest)(nil),                  // 12: data.v1.ListStreamsRequest
+	(*ListStreamsResponse)(nil),                 // 13: data.v1.ListStreamsResponse
+	(*UpdateStreamRequest)(nil),                 // 14: data.v1.UpdateStreamRequest
+	(*UpdateStreamResponse)(nil),                // 15: data.v1.UpdateStreamResponse
+	(*DeleteStreamRequest)(nil),                 // 16: data.v1.DeleteStreamRequest
+	(*DeleteStreamResponse)(nil),                // 17: data.v1.DeleteStreamResponse
+	(*TrimStreamRequest)(nil),                   // 18: data.v1.TrimStreamRequest
+	(*TrimStreamResponse)(nil),                  // 19: data.v1.TrimStreamResponse
+	(*SealStreamRequest)(nil),                   // 20: data.v1.SealStreamRequest
+	(*SealStreamResponse)(nil),                  // 21: data.v1.SealStreamResponse
+	(*ClaimProducerRequest)(nil),                // 22: data.v1.ClaimProducerRequest
+	(*ClaimProducerResponse)(nil),               // 23: data.v1.ClaimProducerResponse
+	(*AppendRequest)(nil),                       // 24: data.v1.AppendRequest
+	(*AppendResponse)(nil),                      // 25: data.v1.AppendResponse
+	(*AppendBatch)(nil),                         // 26: data.v1.AppendBatch
+	(*UploadRequest)(nil),                       // 27: data.v1.UploadRequest
+	(*UploadResponse)(nil),                      // 28: data.v1.UploadResponse
+	(*ReadRequest)(nil),                         // 29: data.v1.ReadRequest
+	(*CaughtUp)(nil),                            // 30: data.v1.CaughtUp
+	(*Heartbeat)(nil),                           // 31: data.v1.Heartbeat
+	(*Sealed)(nil),                              // 32: data.v1.Sealed
+	(*ReadResponse)(nil),                        // 33: data.v1.ReadResponse
+	(*ExchangeRequest)(nil),                     // 34: data.v1.ExchangeRequest
+	(*ExchangeResponse)(nil),                    // 35: data.v1.ExchangeResponse
+	nil,                                         // 36: data.v1.Record.HeadersEntry
+	nil,                                         // 37: data.v1.Stream.MetadataEntry
+	nil,                                         // 38: data.v1.CreateStreamRequest.MetadataEntry
+	(*UpdateStreamRequest_RetentionChange)(nil), // 39: data.v1.UpdateStreamRequest.RetentionChange
+	(*UploadRequest_Open)(nil),                  // 40: data.v1.UploadRequest.Open
+	(*ExchangeRequest_Open)(nil),                // 41: data.v1.ExchangeRequest.Open
+	(*ExchangeRequest_Read)(nil),                // 42: data.v1.ExchangeRequest.Read
+	(*ExchangeResponse_Opened)(nil),             // 43: data.v1.ExchangeResponse.Opened
+	(*ExchangeResponse_Ack)(nil),                // 44: data.v1.ExchangeResponse.Ack
+	(*timestamppb.Timestamp)(nil),               // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                 // 46: google.protobuf.Duration
 }
 var file_data_v1_data_proto_depIdxs = []int32{
-	34, // 0: data.v1.Record.headers:type_name -> data.v1.Record.HeadersEntry
-	40, // 1: data.v1.RecordBatch.time:type_name -> google.protobuf.Timestamp
+	36, // 0: data.v1.Record.headers:type_name -> data.v1.Record.HeadersEntry
+	45, // 1: data.v1.RecordBatch.time:type_name -> google.protobuf.Timestamp
 	2,  // 2: data.v1.RecordBatch.records:type_name -> data.v1.Record
-	40, // 3: data.v1.Stream.create_time:type_name -> google.protobuf.Timestamp
-	40, // 4: data.v1.Stream.append_time:type_name -> google.protobuf.Timestamp
+	45, // 3: data.v1.Stream.create_time:type_name -> google.protobuf.Timestamp
+	45, // 4: data.v1.Stream.append_time:type_name -> google.protobuf.Timestamp
 	5,  // 5: data.v1.Stream.retention:type_name -> data.v1.Retention
-	41, // 6: data.v1.Retention.max_age:type_name -> google.protobuf.Duration
-	1,  // 7: data.v1.DataError.reason:type_name -> data.v1.DataError.Reason
-	5,  // 8: data.v1.CreateStreamRequest.retention:type_name -> data.v1.Retention
-	4,  // 9: data.v1.CreateStreamResponse.stream:type_name -> data.v1.Stream
-	4,  // 10: data.v1.GetStreamResponse.stream:type_name -> data.v1.Stream
-	4,  // 11: data.v1.ListStreamsResponse.streams:type_name -> data.v1.Stream
-	4,  // 12: data.v1.TrimStreamResponse.stream:type_name -> data.v1.Stream
-	4,  // 13: data.v1.SealStreamResponse.stream:type_name -> data.v1.Stream
-	2,  // 14: data.v1.AppendRequest.records:type_name -> data.v1.Record
-	6,  // 15: data.v1.AppendRequest.producer:type_name -> data.v1.Producer
-	0,  // 16: data.v1.AppendResponse.durability:type_name -> data.v1.Durability
-	2,  // 17: data.v1.AppendBatch.records:type_name -> data.v1.Record
-	35, // 18: data.v1.UploadRequest.open:type_name -> data.v1.UploadRequest.Open
-	24, // 19: data.v1.UploadRequest.append:type_name -> data.v1.AppendBatch
-	0,  // 20: data.v1.UploadResponse.durability:type_name -> data.v1.Durability
-	40, // 21: data.v1.ReadRequest.time:type_name -> google.protobuf.Timestamp
-	41, // 22: data.v1.ReadRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	3,  // 23: data.v1.ReadResponse.batch:type_name -> data.v1.RecordBatch
-	28, // 24: data.v1.ReadResponse.caught_up:type_name -> data.v1.CaughtUp
-	29, // 25: data.v1.ReadResponse.heartbeat:type_name -> data.v1.Heartbeat
-	30, // 26: data.v1.ReadResponse.sealed:type_name -> data.v1.Sealed
-	36, // 27: data.v1.ExchangeRequest.open:type_name -> data.v1.ExchangeRequest.Open
-	24, // 28: data.v1.ExchangeRequest.append:type_name -> data.v1.AppendBatch
-	38, // 29: data.v1.ExchangeResponse.opened:type_name -> data.v1.ExchangeResponse.Opened
-	39, // 30: data.v1.ExchangeResponse.ack:type_name -> data.v1.ExchangeResponse.Ack
-	3,  // 31: data.v1.ExchangeResponse.batch:type_name -> data.v1.RecordBatch
-	28, // 32: data.v1.ExchangeResponse.caught_up:type_name -> data.v1.CaughtUp
-	29, // 33: data.v1.ExchangeResponse.heartbeat:type_name -> data.v1.Heartbeat
-	30, // 34: data.v1.ExchangeResponse.sealed:type_name -> data.v1.Sealed
-	6,  // 35: data.v1.UploadRequest.Open.producer:type_name -> data.v1.Producer
-	6,  // 36: data.v1.ExchangeRequest.Open.producer:type_name -> data.v1.Producer
-	37, // 37: data.v1.ExchangeRequest.Open.read:type_name -> data.v1.ExchangeRequest.Read
-	40, // 38: data.v1.ExchangeRequest.Read.time:type_name -> google.protobuf.Timestamp
-	41, // 39: data.v1.ExchangeRequest.Read.heartbeat_interval:type_name -> google.protobuf.Duration
-	0,  // 40: data.v1.ExchangeResponse.Ack.durability:type_name -> data.v1.Durability
-	8,  // 41: data.v1.DataService.CreateStream:input_type -> data.v1.CreateStreamRequest
-	10, // 42: data.v1.DataService.GetStream:input_type -> data.v1.GetStreamRequest
-	12, // 43: data.v1.DataService.ListStreams:input_type -> data.v1.ListStreamsRequest
-	14, // 44: data.v1.DataService.DeleteStream:input_type -> data.v1.DeleteStreamRequest
-	16, // 45: data.v1.DataService.TrimStream:input_type -> data.v1.TrimStreamRequest
-	18, // 46: data.v1.DataService.SealStream:input_type -> data.v1.SealStreamRequest
-	20, // 47: data.v1.DataService.ClaimProducer:input_type -> data.v1.ClaimProducerRequest
-	22, // 48: data.v1.DataService.Append:input_type -> data.v1.AppendRequest
-	25, // 49: data.v1.DataService.Upload:input_type -> data.v1.UploadRequest
-	27, // 50: data.v1.DataService.Read:input_type -> data.v1.ReadRequest
-	32, // 51: data.v1.DataService.Exchange:input_type -> data.v1.ExchangeRequest
-	9,  // 52: data.v1.DataService.CreateStream:output_type -> data.v1.CreateStreamResponse
-	11, // 53: data.v1.DataService.GetStream:output_type -> data.v1.GetStreamResponse
-	13, // 54: data.v1.DataService.ListStreams:output_type -> data.v1.ListStreamsResponse
-	15, // 55: data.v1.DataService.DeleteStream:output_type -> data.v1.DeleteStreamResponse
-	17, // 56: data.v1.DataService.TrimStream:output_type -> data.v1.TrimStreamResponse
-	19, // 57: data.v1.DataService.SealStream:output_type -> data.v1.SealStreamResponse
-	21, // 58: data.v1.DataService.ClaimProducer:output_type -> data.v1.ClaimProducerResponse
-	23, // 59: data.v1.DataService.Append:output_type -> data.v1.AppendResponse
-	26, // 60: data.v1.DataService.Upload:output_type -> data.v1.UploadResponse
-	31, // 61: data.v1.DataService.Read:output_type -> data.v1.ReadResponse
-	33, // 62: data.v1.DataService.Exchange:output_type -> data.v1.ExchangeResponse
-	52, // [52:63] is the sub-list for method output_type
-	41, // [41:52] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	37, // 6: data.v1.Stream.metadata:type_name -> data.v1.Stream.MetadataEntry
+	46, // 7: data.v1.Retention.max_age:type_name -> google.protobuf.Duration
+	1,  // 8: data.v1.DataError.reason:type_name -> data.v1.DataError.Reason
+	5,  // 9: data.v1.CreateStreamRequest.retention:type_name -> data.v1.Retention
+	38, // 10: data.v1.CreateStreamRequest.metadata:type_name -> data.v1.CreateStreamRequest.MetadataEntry
+	4,  // 11: data.v1.CreateStreamResponse.stream:type_name -> data.v1.Stream
+	4,  // 12: data.v1.GetStreamResponse.stream:type_name -> data.v1.Stream
+	4,  // 13: data.v1.ListStreamsResponse.streams:type_name -> data.v1.Stream
+	39, // 14: data.v1.UpdateStreamRequest.retention:type_name -> data.v1.UpdateStreamRequest.RetentionChange
+	4,  // 15: data.v1.UpdateStreamResponse.stream:type_name -> data.v1.Stream
+	4,  // 16: data.v1.TrimStreamResponse.stream:type_name -> data.v1.Stream
+	4,  // 17: data.v1.SealStreamResponse.stream:type_name -> data.v1.Stream
+	2,  // 18: data.v1.AppendRequest.records:type_name -> data.v1.Record
+	6,  // 19: data.v1.AppendRequest.producer:type_name -> data.v1.Producer
+	0,  // 20: data.v1.AppendResponse.durability:type_name -> data.v1.Durability
+	2,  // 21: data.v1.AppendBatch.records:type_name -> data.v1.Record
+	40, // 22: data.v1.UploadRequest.open:type_name -> data.v1.UploadRequest.Open
+	26, // 23: data.v1.UploadRequest.append:type_name -> data.v1.AppendBatch
+	0,  // 24: data.v1.UploadResponse.durability:type_name -> data.v1.Durability
+	45, // 25: data.v1.ReadRequest.time:type_name -> google.protobuf.Timestamp
+	46, // 26: data.v1.ReadRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	3,  // 27: data.v1.ReadResponse.batch:type_name -> data.v1.RecordBatch
+	30, // 28: data.v1.ReadResponse.caught_up:type_name -> data.v1.CaughtUp
+	31, // 29: data.v1.ReadResponse.heartbeat:type_name -> data.v1.Heartbeat
+	32, // 30: data.v1.ReadResponse.sealed:type_name -> data.v1.Sealed
+	41, // 31: data.v1.ExchangeRequest.open:type_name -> data.v1.ExchangeRequest.Open
+	26, // 32: data.v1.ExchangeRequest.append:type_name -> data.v1.AppendBatch
+	43, // 33: data.v1.ExchangeResponse.opened:type_name -> data.v1.ExchangeResponse.Opened
+	44, // 34: data.v1.ExchangeResponse.ack:type_name -> data.v1.ExchangeResponse.Ack
+	3,  // 35: data.v1.ExchangeResponse.batch:type_name -> data.v1.RecordBatch
+	30, // 36: data.v1.ExchangeResponse.caught_up:type_name -> data.v1.CaughtUp
+	31, // 37: data.v1.ExchangeResponse.heartbeat:type_name -> data.v1.Heartbeat
+	32, // 38: data.v1.ExchangeResponse.sealed:type_name -> data.v1.Sealed
+	46, // 39: data.v1.UpdateStreamRequest.RetentionChange.max_age:type_name -> google.protobuf.Duration
+	6,  // 40: data.v1.UploadRequest.Open.producer:type_name -> data.v1.Producer
+	6,  // 41: data.v1.ExchangeRequest.Open.producer:type_name -> data.v1.Producer
+	42, // 42: data.v1.ExchangeRequest.Open.read:type_name -> data.v1.ExchangeRequest.Read
+	45, // 43: data.v1.ExchangeRequest.Read.time:type_name -> google.protobuf.Timestamp
+	46, // 44: data.v1.ExchangeRequest.Read.heartbeat_interval:type_name -> google.protobuf.Duration
+	0,  // 45: data.v1.ExchangeResponse.Ack.durability:type_name -> data.v1.Durability
+	8,  // 46: data.v1.DataService.CreateStream:input_type -> data.v1.CreateStreamRequest
+	10, // 47: data.v1.DataService.GetStream:input_type -> data.v1.GetStreamRequest
+	12, // 48: data.v1.DataService.ListStreams:input_type -> data.v1.ListStreamsRequest
+	14, // 49: data.v1.DataService.UpdateStream:input_type -> data.v1.UpdateStreamRequest
+	16, // 50: data.v1.DataService.DeleteStream:input_type -> data.v1.DeleteStreamRequest
+	18, // 51: data.v1.DataService.TrimStream:input_type -> data.v1.TrimStreamRequest
+	20, // 52: data.v1.DataService.SealStream:input_type -> data.v1.SealStreamRequest
+	22, // 53: data.v1.DataService.ClaimProducer:input_type -> data.v1.ClaimProducerRequest
+	24, // 54: data.v1.DataService.Append:input_type -> data.v1.AppendRequest
+	27, // 55: data.v1.DataService.Upload:input_type -> data.v1.UploadRequest
+	29, // 56: data.v1.DataService.Read:input_type -> data.v1.ReadRequest
+	34, // 57: data.v1.DataService.Exchange:input_type -> data.v1.ExchangeRequest
+	9,  // 58: data.v1.DataService.CreateStream:output_type -> data.v1.CreateStreamResponse
+	11, // 59: data.v1.DataService.GetStream:output_type -> data.v1.GetStreamResponse
+	13, // 60: data.v1.DataService.ListStreams:output_type -> data.v1.ListStreamsResponse
+	15, // 61: data.v1.DataService.UpdateStream:output_type -> data.v1.UpdateStreamResponse
+	17, // 62: data.v1.DataService.DeleteStream:output_type -> data.v1.DeleteStreamResponse
+	19, // 63: data.v1.DataService.TrimStream:output_type -> data.v1.TrimStreamResponse
+	21, // 64: data.v1.DataService.SealStream:output_type -> data.v1.SealStreamResponse
+	23, // 65: data.v1.DataService.ClaimProducer:output_type -> data.v1.ClaimProducerResponse
+	25, // 66: data.v1.DataService.Append:output_type -> data.v1.AppendResponse
+	28, // 67: data.v1.DataService.Upload:output_type -> data.v1.UploadResponse
+	33, // 68: data.v1.DataService.Read:output_type -> data.v1.ReadResponse
+	35, // 69: data.v1.DataService.Exchange:output_type -> data.v1.ExchangeResponse
+	58, // [58:70] is the sub-list for method output_type
+	46, // [46:58] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_data_v1_data_proto_init() }
@@ -3475,29 +3709,29 @@ func file_data_v1_data_proto_init() {
 		return
 	}
 	file_data_v1_data_proto_msgTypes[5].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[16].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[20].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[18].OneofWrappers = []any{}
 	file_data_v1_data_proto_msgTypes[22].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[23].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[24].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[25].OneofWrappers = []any{
 		(*UploadRequest_Open_)(nil),
 		(*UploadRequest_Append)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[25].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[27].OneofWrappers = []any{
 		(*ReadRequest_Seq)(nil),
 		(*ReadRequest_Time)(nil),
 		(*ReadRequest_TailOffset)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[29].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[31].OneofWrappers = []any{
 		(*ReadResponse_Batch)(nil),
 		(*ReadResponse_CaughtUp)(nil),
 		(*ReadResponse_Heartbeat)(nil),
 		(*ReadResponse_Sealed)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[30].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[32].OneofWrappers = []any{
 		(*ExchangeRequest_Open_)(nil),
 		(*ExchangeRequest_Append)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[31].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[33].OneofWrappers = []any{
 		(*ExchangeResponse_Opened_)(nil),
 		(*ExchangeResponse_Ack_)(nil),
 		(*ExchangeResponse_Batch)(nil),
@@ -3505,21 +3739,22 @@ func file_data_v1_data_proto_init() {
 		(*ExchangeResponse_Heartbeat)(nil),
 		(*ExchangeResponse_Sealed)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[33].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[34].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[35].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[37].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[38].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[39].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[40].OneofWrappers = []any{
 		(*ExchangeRequest_Read_Seq)(nil),
 		(*ExchangeRequest_Read_Time)(nil),
 		(*ExchangeRequest_Read_TailOffset)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[36].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_data_v1_data_proto_rawDesc), len(file_data_v1_data_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
