@@ -15,7 +15,8 @@ import { isPortInUse } from "../../src/errors.ts";
 import { createDevCertificates } from "../../src/listen/dev-certificate.ts";
 import { runCli } from "../support/cli.ts";
 import { deferred, until, within } from "../support/deadline.ts";
-import { tlsFiles } from "../support/http3.ts";
+import { envelopeOf } from "../support/envelopes.ts";
+import { Received, put, tlsFiles, useHttp3Client } from "../support/http3.ts";
 import { startServerProcess } from "../support/server-process.ts";
 import { startServer } from "../support/server.ts";
 
@@ -160,6 +161,52 @@ describe("a server with http3", () => {
     await within(5000, "the end of the call", running);
     expect(greetings).toEqual(["Hello, Ada!", "Hello, Grace!"]);
     await within(5000, "the close", closing);
+  });
+
+  it("tells connections to go when it drains: what comes on them is not answered, while what runs goes on", async () => {
+    const server = await useServer({ drainTimeout: 600_000 });
+    // Whatever fails, the drain does not last.
+    onTestFinished(() => server.abort());
+    const url = server.url.replace(/:\d+$/, `:${server.http3Port ?? 0}`);
+    const open = useHttp3Client(url);
+    const header = new Headers({ "content-type": "application/connect+json", "acme-token": "sample" });
+    const request = (rpc: string) => ({ method: "POST", url: `${url}/data.v1.DataService/${rpc}`, header });
+    const call = async (path: string, body?: string) => {
+      const received = new Received();
+      const exchange = await within(20_000, "a connection", open(request(path), received));
+      if (body !== undefined) await put(exchange, received, envelopeOf(Buffer.from(body)));
+      return { received, exchange };
+    };
+    const upload = await call("Upload", JSON.stringify({ open: { stream: "s", createIfMissing: true } }));
+    const data = useClient(server).data;
+    await until(20_000, "the upload's begin", () =>
+      data.getStream("s").then(
+        () => true,
+        () => false,
+      ),
+    );
+    const closed = server.close();
+    await until(20_000, "the connection's end for new calls", async () => {
+      const answered = await call("GetStream").then(
+        async ({ received, exchange }) => {
+          exchange.end();
+          return received.head.promise.then(
+            () => true,
+            () => false,
+          );
+        },
+        () => false,
+      );
+      return !answered;
+    });
+    const last = { append: { records: [{ data: "YQ==" }] } };
+    await put(upload.exchange, upload.received, envelopeOf(Buffer.from(JSON.stringify(last))));
+    upload.exchange.end();
+    const { status } = await within(20_000, "the upload's answer", upload.received.head.promise);
+    expect(status).toBe(200);
+    await within(20_000, "the end", upload.received.end.promise);
+    expect(upload.received.text).toContain('"nextSeq":"1"');
+    await within(20_000, "the close", closed);
   });
 
   it("ends calls that outlast the drain with UNAVAILABLE", async () => {

@@ -4,11 +4,12 @@ import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink, trunca
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { openTables } from "../../src/store/lmdb-env.ts";
 import { openLmdbStore } from "../../src/store/lmdb.ts";
 import type { LmdbStoreOptions } from "../../src/store/lmdb.ts";
 import type { Store } from "../../src/store/store.ts";
 import { problem, records, textsFrom } from "../contract/store-contract.ts";
-import { within } from "../support/deadline.ts";
+import { until, within } from "../support/deadline.ts";
 
 const lmdbModule = join(import.meta.dirname, "../../src/store/lmdb.ts");
 
@@ -56,6 +57,26 @@ describe("an lmdb store's files", () => {
     await expect(resumed.append({ records: records("a", "b"), producerSeq: 0 })).resolves.toMatchObject({
       duplicate: true,
     });
+  });
+
+  it("hold no batch that was trimmed or has left, and those that are kept in part", async () => {
+    const dir = await useDir();
+    const store = await open(dir);
+    await store.create("kept", { maxRecords: 2 });
+    for (const name of ["trimmed", "cut", "kept"]) {
+      const appender = await store.openAppender({ stream: name, createIfMissing: true });
+      for (let i = 0; i < 4; i++) await appender.append({ records: records(`a${i}`, `b${i}`) });
+    }
+    await store.trim("trimmed", 4);
+    await store.trim("cut", 5);
+    await until(10_000, "the retention", async () => (await store.get("kept")).head === 6);
+    await store.close();
+    const { root, batches } = openTables(dir);
+    onTestFinished(() => root.close());
+    const firstSeqs = new Map<number, number[]>();
+    for (const [id, firstSeq] of batches.getKeys()) firstSeqs.set(id, [...(firstSeqs.get(id) ?? []), firstSeq]);
+    // In the order in which they were made: kept, trimmed, cut.
+    expect([...firstSeqs.values()]).toEqual([[6], [4, 6], [4, 6]]);
   });
 
   it("are one store's at a time, in a process or in several", async () => {
