@@ -16,7 +16,7 @@ import { principalKey } from "../auth/principal.ts";
 import { requireScope } from "../auth/scopes.ts";
 import { callKey } from "../runtime/call.ts";
 import { requireUid } from "../store/store.ts";
-import type { AppendResult, Store } from "../store/store.ts";
+import type { Appended, Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
 import { callEndOf } from "./call-end.ts";
 import {
@@ -45,9 +45,6 @@ export interface DataServiceOptions {
   /** Aborted, with an RPC error, when the server drains: following reads end with it. */
   readonly drainSignal: AbortSignal;
 }
-
-/** What became of a batch, and the uid of the stream that it is in. */
-type Appended = AppendResult & { readonly uid: string };
 
 /** data.v1.DataService on a store. */
 export function createDataService({ store, limits, drainSignal }: DataServiceOptions): ServiceImpl<typeof DataService> {
@@ -79,14 +76,15 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
     authorize(context, "write", request.stream);
     const records = toRecords(request.stream, request.records, limits);
     const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
-    const appender = await store.openAppender(sessionOptions(request));
-    const stored = appender.append({ records, ...(producerSeq === undefined ? {} : { producerSeq }) });
-    appender.close();
-    return { ...(await stored), uid: appender.uid };
+    return store.append(sessionOptions(request), {
+      records,
+      ...(producerSeq === undefined ? {} : { producerSeq }),
+      ...(request.seal ? { seal: {} } : {}),
+    });
   }
 
-  /** Appends and seals as the last batch of an Exchange does. */
-  async function appendLast(request: AppendRequest, context: HandlerContext): Promise<Appended> {
+  /** Appends and seals with a checksum, as the last batch of an Exchange does. */
+  async function appendChecked(request: AppendRequest, context: HandlerContext): Promise<Appended> {
     const session = await openSession(request, context);
     try {
       const { stored } = await session.append(request);
@@ -164,8 +162,8 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
     },
 
     async append(request, context) {
-      const { firstSeq, nextSeq, duplicate, uid } = await (request.seal
-        ? appendLast(request, context)
+      const { firstSeq, nextSeq, duplicate, uid } = await (request.sha256.byteLength > 0
+        ? appendChecked(request, context)
         : appendOne(request, context));
       return { firstSeq: BigInt(firstSeq), nextSeq: BigInt(nextSeq), duplicate, durability, streamUid: uid };
     },

@@ -17,10 +17,11 @@ import { OpenProducers } from "./open-producers.ts";
 import { newUid } from "./identity.ts";
 import { everything, firstBehind } from "./name-order.ts";
 import { slice } from "./slice.ts";
-import { changeRetention, recordSize, requireUid } from "./store.ts";
+import { changeRetention, recordsSize, requireUid } from "./store.ts";
 import type {
   AppendInput,
   AppendResult,
+  Appended,
   Appender,
   AppenderOptions,
   Claim,
@@ -258,13 +259,14 @@ class LmdbStore implements Store {
       ...(producer === undefined ? {} : { nextProducerSeq: same?.nextProducerSeq ?? 0 }),
       append: (input) => {
         usedAtMs = this.#now();
-        let size = 0;
-        for (const record of input.records) size += recordSize(record);
+        const size = recordsSize(input.records);
         const stored = this.#committer.submit((commit) => {
           if (failure !== undefined) throw failure;
           if (refused?.commit === commit) throw refused.error;
           try {
-            const result = this.#append(commit, row, options, input, size, expectedSeq);
+            // It may have been deleted, and made again, since the appender was opened.
+            const target = { row: this.#rowIn(commit, stream, info.uid), isNew: false };
+            const result = this.#append(commit, target, options, input, size, expectedSeq);
             if (expectedSeq !== undefined) expectedSeq = result.nextSeq;
             return result;
           } catch (error) {
@@ -284,6 +286,18 @@ class LmdbStore implements Store {
         if (producer !== undefined && isOld) this.#keep(id, producer.id);
       },
     };
+  }
+
+  append(options: AppenderOptions, input: AppendInput): Promise<Appended> {
+    const { stream, createIfMissing, expectedUid, expectedSeq } = options;
+    const size = recordsSize(input.records);
+    return this.#committer.submit((commit) => {
+      const mayAdd = createIfMissing === true && expectedUid === undefined;
+      const isNew = mayAdd && commit.get(this.#tables.streams, stream) === undefined;
+      const row = isNew ? this.#newRow(commit, stream) : this.#rowIn(commit, stream, expectedUid);
+      const result = this.#append(commit, { row, isNew }, options, input, size, expectedSeq);
+      return { ...result, uid: row.info.uid };
+    }, size);
   }
 
   claimProducer({ stream, createIfMissing, producerId, expectedUid }: ClaimOptions): Promise<Claim> {
@@ -392,15 +406,24 @@ class LmdbStore implements Store {
   }
 
   #add(commit: Commit, name: string, retention: Retention = {}, metadata?: Metadata): StreamRow {
-    const { meta, retained } = this.#tables;
-    const id = (commit.get(meta, "nextId") as number | undefined) ?? 1;
-    commit.put(meta, "nextId", id + 1);
+    const row = this.#newRow(commit, name, retention, metadata);
+    this.#addRow(commit, row);
+    return row;
+  }
+
+  /** Returns the row of a stream that is to be made, and writes nothing. */
+  #newRow(commit: Commit, name: string, retention: Retention = {}, metadata?: Metadata): StreamRow {
+    const id = (commit.get(this.#tables.meta, "nextId") as number | undefined) ?? 1;
     const createTimeMs = this.#now();
     const info = { name, uid: newUid(), head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs, retention };
-    const row = { id, newest: 0, info: metadata === undefined ? info : { ...info, metadata } };
+    return { id, newest: 0, info: metadata === undefined ? info : { ...info, metadata } };
+  }
+
+  #addRow(commit: Commit, row: StreamRow): void {
+    const { name, retention } = row.info;
+    commit.put(this.#tables.meta, "nextId", row.id + 1);
     this.#putRow(commit, row);
-    if (hasLimits(retention)) commit.put(retained, name, true);
-    return row;
+    if (hasLimits(retention)) commit.put(this.#tables.retained, name, true);
   }
 
   /** Stores the row; `batch` gives what has been appended with it. */
@@ -431,17 +454,17 @@ class LmdbStore implements Store {
     });
   }
 
+  /** A row that is new is stored with the batch. */
   #append(
     commit: Commit,
-    { id, info: { uid } }: StreamRow,
+    { row, isNew }: { readonly row: StreamRow; readonly isNew: boolean },
     { stream, producer }: AppenderOptions,
     input: AppendInput,
     size: number,
     expectedSeq: number | undefined,
   ): AppendResult {
     const { batches, producers, positions } = this.#tables;
-    // It may have been deleted, and made again, since the appender was opened.
-    const row = this.#rowIn(commit, stream, uid);
+    const { id } = row;
     const state = producer && commit.get(producers, [id, producer.id]);
     const check = { info: row.info, input, producer, state, expectedSeq, nowMs: this.#now() };
     const verdict = judge(check);
@@ -455,6 +478,7 @@ class LmdbStore implements Store {
     if (size > 0 && this.#bytes + size + batchOverhead > this.#maxBytes) {
       throw new DomainError({ kind: "store-full", detail: "--max-store-bytes is reached: delete or trim streams" });
     }
+    if (isNew) this.#addRow(commit, row);
     let { info } = row;
     let stored: Buffer | undefined;
     if (input.records.length > 0) {

@@ -91,6 +91,14 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     if (Object.keys(retention).length > 0) retained.add(stream);
     return stream;
   }
+  function remove(stream: MemoryStream): void {
+    const { name } = stream.info;
+    stream.deleted = true;
+    streams.delete(name);
+    names.delete(name);
+    retained.delete(stream);
+    produced.delete(stream);
+  }
   function wake(stream: MemoryStream): void {
     watchers.wake(stream.info.name);
   }
@@ -203,11 +211,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     delete: (name, { expectedUid } = {}) =>
       inTurn(() => {
         const stream = find(name, expectedUid);
-        stream.deleted = true;
-        streams.delete(name);
-        names.delete(name);
-        retained.delete(stream);
-        produced.delete(stream);
+        remove(stream);
         wake(stream);
       }),
     trim: (name, beforeSeq, { signal, expectedUid } = {}) =>
@@ -273,6 +277,18 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
             if (known !== undefined) stream.producers.set(producer.id, { ...known, lastTimeMs: now() });
           },
         };
+      }),
+    append: (options, input) =>
+      inTurn(() => {
+        const isNew = !streams.has(options.stream);
+        const stream = findOrAdd(options);
+        try {
+          return { ...append(stream, input, options, options.expectedSeq), uid: stream.info.uid };
+        } catch (error) {
+          // In the same turn, so that nobody has seen it.
+          if (isNew) remove(stream);
+          throw error;
+        }
       }),
     claimProducer: (claim) =>
       inTurn(() => {

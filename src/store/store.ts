@@ -119,6 +119,11 @@ export interface AppendResult {
   readonly duplicate: boolean;
 }
 
+export interface Appended extends AppendResult {
+  /** Of the stream. */
+  readonly uid: string;
+}
+
 /** One caller's appends to one stream, in order. */
 export interface Appender {
   /** Of the stream: nothing is appended to another one of its name. */
@@ -219,6 +224,11 @@ export interface Store {
   seal(name: string, options?: SealOptions): Promise<StreamInfo>;
 
   openAppender(options: AppenderOptions): Promise<Appender>;
+  /**
+   * Appends one batch, with the checks of an appender, and makes a missing stream in the same transaction: nobody sees the
+   * stream without the batch, and a batch that is refused makes none.
+   */
+  append(options: AppenderOptions, input: AppendInput): Promise<Appended>;
   /**
    * Gives a producer an epoch above every one before, durably.
    * From then on what comes under an older one is "producer-fenced".

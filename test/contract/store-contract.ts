@@ -247,6 +247,38 @@ export function describeStore(name: string, open: OpenStore): void {
         await Promise.all(stored);
       });
 
+      it("of one batch make a missing stream together with it, or not at all", async () => {
+        const batch = { records: records("a") };
+        const options = { stream: "s", createIfMissing: true };
+        expect(await problem(store.append({ stream: "s" }, batch))).toBe("stream-not-found");
+        expect(await problem(store.append({ ...options, expectedSeq: 3 }, batch))).toBe("seq-mismatch");
+        const gap = { ...batch, producerSeq: 1 };
+        expect(await problem(store.append({ ...options, producer: { id: "p", epoch: 1 } }, gap))).toBe("producer-gap");
+        expect(await problem(store.get("s"))).toBe("stream-not-found");
+        expect(await store.list({ limit: 10 })).toEqual([]);
+        let stored = false;
+        const storing = store.append({ ...options, expectedSeq: 0 }, batch).finally(() => (stored = true));
+        while (!stored) {
+          const tail = await store.get("s").then(
+            (info) => info.tail,
+            () => undefined,
+          );
+          expect([undefined, 1]).toContain(tail);
+          await new Promise(setImmediate);
+        }
+        const { uid } = await store.get("s");
+        expect(await storing).toEqual({ firstSeq: 0, nextSeq: 1, duplicate: false, uid });
+        for (let i = 0; i < 20; i++) {
+          const [, appended] = await Promise.all([store.delete("s"), store.append(options, batch)]);
+          expect(appended).toMatchObject({ firstSeq: 0, nextSeq: 1, duplicate: false });
+        }
+        expect(await textsFrom(store, "s", 0)).toEqual(["a"]);
+        const sealed = await store.append(options, { ...batch, seal: {} });
+        expect(sealed).toMatchObject({ firstSeq: 1, nextSeq: 2, duplicate: false });
+        expect((await store.get("s")).sealed).toBe(true);
+        expect(await problem(store.append(options, batch))).toBe("stream-sealed");
+      });
+
       it("in flight together are stored in the order of the calls", async () => {
         const appender = await store.openAppender({ stream: "s", createIfMissing: true });
         const texts = Array.from({ length: 500 }, (_, i) => String(i));
