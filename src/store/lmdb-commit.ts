@@ -67,17 +67,20 @@ export class Commit {
 
   /** Writes everything at once, unless the key is in the meta table, and resolves when it is durable. */
   async flush(meta: Database<unknown, string>, lostKey: string): Promise<void> {
-    if (this.#writes.length > 0) {
-      try {
-        const written = await meta.ifNoExists(lostKey, () => {
-          for (const write of this.#writes) write();
-        });
-        if (!written) throw new OwnershipLost();
-      } catch (error) {
-        for (const run of this.#failures) run();
-        throw error;
-      }
+    if (this.#writes.length === 0) return;
+    try {
+      const written = await meta.ifNoExists(lostKey, () => {
+        for (const write of this.#writes) write();
+      });
+      if (!written) throw new OwnershipLost();
+    } catch (error) {
+      for (const run of this.#failures) run();
+      throw error;
     }
+  }
+
+  /** Runs what is to run once the commit is durable. */
+  finish(): void {
     for (const run of this.#afterwards) run();
   }
 
@@ -128,12 +131,18 @@ export class Committer {
   readonly #options: CommitterOptions;
   readonly #queue: Operation[] = [];
   #running: Promise<void> | undefined;
+  #isFlushing = false;
   #closed = false;
   /** Why nothing can be written any more. */
   #broken: DomainError | undefined;
 
   constructor(options: CommitterOptions) {
     this.#options = options;
+  }
+
+  /** Whether a commit is on its way to the disk: it may be durable, and seen by those who read, before that is known here. */
+  get isFlushing(): boolean {
+    return this.#isFlushing;
   }
 
   /** Runs `operation` in its turn, and resolves with its result once it is durable. */
@@ -192,7 +201,14 @@ export class Committer {
     const { dir, meta, lostKey, complete } = this.#options;
     try {
       complete(commit);
-      await commit.flush(meta, lostKey);
+      this.#isFlushing = true;
+      try {
+        await commit.flush(meta, lostKey);
+      } finally {
+        this.#isFlushing = false;
+      }
+      // In the same turn, so that nobody reads in between.
+      commit.finish();
       for (const { resolve } of done) resolve();
       for (const { operation, error } of refused) operation.reject(error);
     } catch (error) {

@@ -30,13 +30,18 @@ interface LiveStream {
  */
 export class LiveStreams {
   readonly #load: (name: string) => StreamRow | undefined;
+  readonly #isCurrent: () => boolean;
   readonly #watchers = new Watchers();
   readonly #streams = new Map<string, LiveStream>();
   #bytes = 0;
 
-  /** `load` reads the durable row of a stream. */
-  constructor(load: (name: string) => StreamRow | undefined) {
+  /**
+   * `load` reads the durable row of a stream. `isCurrent` tells whether every commit that may be durable has been noted
+   * with `update`.
+   */
+  constructor(load: (name: string) => StreamRow | undefined, isCurrent: () => boolean) {
     this.#load = load;
+    this.#isCurrent = isCurrent;
   }
 
   watch(name: string, listener: () => void): () => void {
@@ -50,16 +55,19 @@ export class LiveStreams {
     };
   }
 
-  /** The durable row of the stream, watched or not. */
+  /**
+   * The durable row of the stream, watched or not. What is in memory may be older than what is durable while a commit is
+   * on its way: others have seen what it brings (an appender that is opened, a list), and its batches may be gone already.
+   */
   row(name: string): StreamRow | undefined {
     const live = this.#streams.get(name);
-    return live === undefined ? this.#load(name) : live.row;
+    return live !== undefined && this.#isCurrent() ? live.row : this.#load(name);
   }
 
   /** Some batches of the stream from the one that holds `seq` on; undefined if they are not in memory. */
   batchesFrom({ id, info }: StreamRow, seq: number): readonly StoredBatch[] | undefined {
     const live = this.#streams.get(info.name);
-    if (live?.row?.id !== id) return undefined;
+    if (live?.row?.id !== id || seq >= live.row.info.tail) return undefined;
     const { batches } = live;
     const next = firstIndex(batches, ({ firstSeq }) => firstSeq > seq);
     return next === 0 ? undefined : batches.slice(next - 1, next - 1 + batchesPerRead);

@@ -102,7 +102,10 @@ class LmdbStore implements Store {
   constructor(tables: Tables, ownership: Ownership, options: LmdbStoreOptions) {
     this.#tables = tables;
     this.#ownership = ownership;
-    this.#live = new LiveStreams((name) => tables.streams.get(name));
+    this.#live = new LiveStreams(
+      (name) => tables.streams.get(name),
+      () => !this.#committer.isFlushing,
+    );
     this.#committer = new Committer({
       dir: options.dir,
       meta: tables.meta,

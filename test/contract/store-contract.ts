@@ -665,6 +665,61 @@ export function describeStore(name: string, open: OpenStore): void {
         for (const cleanup of cleanups) cleanup();
       });
 
+      describe("while a change is on its way", () => {
+        const options = { stream: "s", createIfMissing: true };
+        const blocked = new Int32Array(new SharedArrayBuffer(4));
+
+        /**
+         * Looks when a change is durable, most likely, and the event loop has not heard of it: timers come before what other
+         * threads have to say. LMDB's snapshot is from the turn of the event loop, and so a new one.
+         */
+        async function midway<T>(change: () => Promise<unknown>, look: () => Promise<T>): Promise<T> {
+          const cleanup = store.watch("s", () => undefined);
+          const changing = change();
+          // The commit begins in the first of these turns.
+          for (let i = 0; i < 2; i++) await new Promise(setImmediate);
+          const turn = new Promise((resolve) => setTimeout(resolve, 0));
+          Atomics.wait(blocked, 0, 0, 50);
+          await turn;
+          const seen = await look();
+          await within(10_000, "the end of the change", changing);
+          cleanup();
+          return seen;
+        }
+
+        it("shows no older state to a later look, whatever it looks with", async () => {
+          await append("s", "a");
+          const change = (): Promise<unknown> => store.append(options, { records: records("b", "c") });
+          const tails = await midway(change, async () => {
+            const { tail } = await store.openAppender(options);
+            const listed = await store.list({ limit: 1 });
+            const read = await store.read("s", 0, all);
+            return [tail, listed[0]?.tail, read.nextSeq, read.info.tail, (await store.get("s")).tail];
+          });
+          expect(tails).toEqual([...tails].sort());
+          const found = await midway(
+            () => store.delete("s"),
+            async () => [
+              await problem(store.openAppender({ stream: "s" })),
+              await problem(store.read("s", 0, all)),
+              await problem(store.get("s")),
+            ],
+          );
+          expect(found).toEqual([...found].sort());
+        });
+
+        it("skips no record that is removed meanwhile: they are there, or out of range", async () => {
+          for (let i = 0; i < 5; i++) await append("s", String(i));
+          const look = (): Promise<string> =>
+            textsFrom(store, "s", 0).then(
+              (texts) => texts.join(),
+              (error: unknown) => (isDomainError(error) ? error.problem.kind : Promise.reject(error as Error)),
+            );
+          const found = await midway(() => store.trim("s", 3), look);
+          expect(["0,1,2,3,4", "position-out-of-range"]).toContain(found);
+        });
+      });
+
       it("leaves reads as they are, whether records are appended, trimmed, or the stream is made again", async () => {
         const cleanup = store.watch("s", () => undefined);
         const texts: string[] = [];
