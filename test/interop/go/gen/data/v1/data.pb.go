@@ -112,6 +112,10 @@ const (
 	// two programs use the same id, or one has started again without
 	// ClaimProducer (FAILED_PRECONDITION).
 	DataError_REASON_PRODUCER_CONFLICT DataError_Reason = 12
+	// The stream is not the one of `expected_uid`, or not the one that the call
+	// began with: it was deleted, and made again, or the server's data was
+	// restored from a backup (FAILED_PRECONDITION).
+	DataError_REASON_STREAM_REPLACED DataError_Reason = 13
 )
 
 // Enum value maps for DataError_Reason.
@@ -130,6 +134,7 @@ var (
 		10: "REASON_BATCH_TOO_LARGE",
 		11: "REASON_STORE_FULL",
 		12: "REASON_PRODUCER_CONFLICT",
+		13: "REASON_STREAM_REPLACED",
 	}
 	DataError_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":             0,
@@ -145,6 +150,7 @@ var (
 		"REASON_BATCH_TOO_LARGE":         10,
 		"REASON_STORE_FULL":              11,
 		"REASON_PRODUCER_CONFLICT":       12,
+		"REASON_STREAM_REPLACED":         13,
 	}
 )
 
@@ -317,7 +323,14 @@ type Stream struct {
 	// When the newest batch was stored. Unset if there has been none.
 	AppendTime *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=append_time,json=appendTime,proto3" json:"append_time,omitempty"`
 	// How long records are kept.
-	Retention     *Retention `protobuf:"bytes,10,opt,name=retention,proto3" json:"retention,omitempty"`
+	Retention *Retention `protobuf:"bytes,10,opt,name=retention,proto3" json:"retention,omitempty"`
+	// Tells this stream from every other one that had, or will have, its name: a
+	// stream that is deleted and made again has another uid, and so have all
+	// streams after a restore. 1 to 64 characters of `A-Z a-z 0-9 _ -`, without a
+	// meaning of their own. It never changes.
+	Uid string `protobuf:"bytes,11,opt,name=uid,proto3" json:"uid,omitempty"`
+	// What its creator has said about it, such as a `content-type`.
+	Metadata      map[string]string `protobuf:"bytes,12,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,6 +431,20 @@ func (x *Stream) GetAppendTime() *timestamppb.Timestamp {
 func (x *Stream) GetRetention() *Retention {
 	if x != nil {
 		return x.Retention
+	}
+	return nil
+}
+
+func (x *Stream) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Stream) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
 	}
 	return nil
 }
@@ -563,7 +590,9 @@ type DataError struct {
 	// The producer_seq that the producer's next batch must have.
 	NextProducerSeq *uint64 `protobuf:"varint,6,opt,name=next_producer_seq,json=nextProducerSeq,proto3,oneof" json:"next_producer_seq,omitempty"`
 	// The SHA-256 of what is stored.
-	Sha256        []byte `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 []byte `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// The uid of the stream that has the name now.
+	StreamUid     string `protobuf:"bytes,8,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -647,13 +676,25 @@ func (x *DataError) GetSha256() []byte {
 	return nil
 }
 
+func (x *DataError) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
+}
+
 // CreateStreamRequest asks for a new stream.
 type CreateStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the stream.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// How long records are kept. Unset keeps them for ever.
-	Retention     *Retention `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
+	Retention *Retention `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
+	// What the creator says about the stream, such as a `content-type`, for
+	// whoever lists or describes it. At most 32 entries, with keys that match
+	// `[a-z0-9][a-z0-9._-]{0,63}` and values of up to 1,024 bytes. It does not
+	// change afterwards.
+	Metadata      map[string]string `protobuf:"bytes,3,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -698,6 +739,13 @@ func (x *CreateStreamRequest) GetName() string {
 func (x *CreateStreamRequest) GetRetention() *Retention {
 	if x != nil {
 		return x.Retention
+	}
+	return nil
+}
+
+func (x *CreateStreamRequest) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
 	}
 	return nil
 }
@@ -959,18 +1007,133 @@ func (x *ListStreamsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// UpdateStreamRequest says what to change.
+type UpdateStreamRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the stream.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// How long records are kept from now on. What is over a limit leaves soon
+	// after.
+	Retention *UpdateStreamRequest_RetentionChange `protobuf:"bytes,2,opt,name=retention,proto3" json:"retention,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,3,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateStreamRequest) Reset() {
+	*x = UpdateStreamRequest{}
+	mi := &file_data_v1_data_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateStreamRequest) ProtoMessage() {}
+
+func (x *UpdateStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_data_v1_data_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateStreamRequest.ProtoReflect.Descriptor instead.
+func (*UpdateStreamRequest) Descriptor() ([]byte, []int) {
+	return file_data_v1_data_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *UpdateStreamRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateStreamRequest) GetRetention() *UpdateStreamRequest_RetentionChange {
+	if x != nil {
+		return x.Retention
+	}
+	return nil
+}
+
+func (x *UpdateStreamRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
+// UpdateStreamResponse describes the stream as it is now.
+type UpdateStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stream.
+	Stream        *Stream `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateStreamResponse) Reset() {
+	*x = UpdateStreamResponse{}
+	mi := &file_data_v1_data_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateStreamResponse) ProtoMessage() {}
+
+func (x *UpdateStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_data_v1_data_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateStreamResponse.ProtoReflect.Descriptor instead.
+func (*UpdateStreamResponse) Descriptor() ([]byte, []int) {
+	return file_data_v1_data_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *UpdateStreamResponse) GetStream() *Stream {
+	if x != nil {
+		return x.Stream
+	}
+	return nil
+}
+
 // DeleteStreamRequest names the stream to remove.
 type DeleteStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the stream.
-	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,2,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeleteStreamRequest) Reset() {
 	*x = DeleteStreamRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[12]
+	mi := &file_data_v1_data_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1145,7 @@ func (x *DeleteStreamRequest) String() string {
 func (*DeleteStreamRequest) ProtoMessage() {}
 
 func (x *DeleteStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[12]
+	mi := &file_data_v1_data_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,12 +1158,19 @@ func (x *DeleteStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStreamRequest.ProtoReflect.Descriptor instead.
 func (*DeleteStreamRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{12}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DeleteStreamRequest) GetName() string {
 	if x != nil {
 		return x.Name
+	}
+	return ""
+}
+
+func (x *DeleteStreamRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
 	}
 	return ""
 }
@@ -1014,7 +1184,7 @@ type DeleteStreamResponse struct {
 
 func (x *DeleteStreamResponse) Reset() {
 	*x = DeleteStreamResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[13]
+	mi := &file_data_v1_data_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1196,7 @@ func (x *DeleteStreamResponse) String() string {
 func (*DeleteStreamResponse) ProtoMessage() {}
 
 func (x *DeleteStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[13]
+	mi := &file_data_v1_data_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1209,7 @@ func (x *DeleteStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteStreamResponse.ProtoReflect.Descriptor instead.
 func (*DeleteStreamResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{13}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{15}
 }
 
 // TrimStreamRequest asks to remove the oldest records.
@@ -1049,14 +1219,17 @@ type TrimStreamRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Every record below this seq leaves. Beyond the tail, it fails with
 	// OUT_OF_RANGE.
-	BeforeSeq     uint64 `protobuf:"varint,2,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"`
+	BeforeSeq uint64 `protobuf:"varint,2,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,3,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TrimStreamRequest) Reset() {
 	*x = TrimStreamRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[14]
+	mi := &file_data_v1_data_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1241,7 @@ func (x *TrimStreamRequest) String() string {
 func (*TrimStreamRequest) ProtoMessage() {}
 
 func (x *TrimStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[14]
+	mi := &file_data_v1_data_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1254,7 @@ func (x *TrimStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimStreamRequest.ProtoReflect.Descriptor instead.
 func (*TrimStreamRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{14}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TrimStreamRequest) GetName() string {
@@ -1098,6 +1271,13 @@ func (x *TrimStreamRequest) GetBeforeSeq() uint64 {
 	return 0
 }
 
+func (x *TrimStreamRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // TrimStreamResponse describes the stream as it is now.
 type TrimStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1109,7 +1289,7 @@ type TrimStreamResponse struct {
 
 func (x *TrimStreamResponse) Reset() {
 	*x = TrimStreamResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[15]
+	mi := &file_data_v1_data_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1301,7 @@ func (x *TrimStreamResponse) String() string {
 func (*TrimStreamResponse) ProtoMessage() {}
 
 func (x *TrimStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[15]
+	mi := &file_data_v1_data_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1314,7 @@ func (x *TrimStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrimStreamResponse.ProtoReflect.Descriptor instead.
 func (*TrimStreamResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{15}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TrimStreamResponse) GetStream() *Stream {
@@ -1154,14 +1334,17 @@ type SealStreamRequest struct {
 	// Seal only if this is the SHA-256 of the data of all records that are kept,
 	// one after the other, else fail with FAILED_PRECONDITION. 32 bytes, or
 	// empty for no check.
-	Sha256        []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 []byte `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,4,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SealStreamRequest) Reset() {
 	*x = SealStreamRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[16]
+	mi := &file_data_v1_data_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1356,7 @@ func (x *SealStreamRequest) String() string {
 func (*SealStreamRequest) ProtoMessage() {}
 
 func (x *SealStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[16]
+	mi := &file_data_v1_data_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1369,7 @@ func (x *SealStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealStreamRequest.ProtoReflect.Descriptor instead.
 func (*SealStreamRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{16}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SealStreamRequest) GetName() string {
@@ -1210,6 +1393,13 @@ func (x *SealStreamRequest) GetSha256() []byte {
 	return nil
 }
 
+func (x *SealStreamRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // SealStreamResponse describes the sealed stream.
 type SealStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1221,7 +1411,7 @@ type SealStreamResponse struct {
 
 func (x *SealStreamResponse) Reset() {
 	*x = SealStreamResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[17]
+	mi := &file_data_v1_data_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1423,7 @@ func (x *SealStreamResponse) String() string {
 func (*SealStreamResponse) ProtoMessage() {}
 
 func (x *SealStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[17]
+	mi := &file_data_v1_data_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1436,7 @@ func (x *SealStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealStreamResponse.ProtoReflect.Descriptor instead.
 func (*SealStreamResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{17}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SealStreamResponse) GetStream() *Stream {
@@ -1266,13 +1456,16 @@ type ClaimProducerRequest struct {
 	// Whether to create the stream if it does not exist. If not, a missing
 	// stream is NOT_FOUND.
 	CreateIfMissing bool `protobuf:"varint,3,opt,name=create_if_missing,json=createIfMissing,proto3" json:"create_if_missing,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,4,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClaimProducerRequest) Reset() {
 	*x = ClaimProducerRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[18]
+	mi := &file_data_v1_data_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1477,7 @@ func (x *ClaimProducerRequest) String() string {
 func (*ClaimProducerRequest) ProtoMessage() {}
 
 func (x *ClaimProducerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[18]
+	mi := &file_data_v1_data_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1490,7 @@ func (x *ClaimProducerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimProducerRequest.ProtoReflect.Descriptor instead.
 func (*ClaimProducerRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{18}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClaimProducerRequest) GetStream() string {
@@ -1321,18 +1514,27 @@ func (x *ClaimProducerRequest) GetCreateIfMissing() bool {
 	return false
 }
 
+func (x *ClaimProducerRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // ClaimProducerResponse holds what the producer appends under.
 type ClaimProducerResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epoch, for `Producer.epoch`. Its first batch has producer_seq 0.
-	Epoch         uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The uid of the stream.
+	StreamUid     string `protobuf:"bytes,2,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClaimProducerResponse) Reset() {
 	*x = ClaimProducerResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[19]
+	mi := &file_data_v1_data_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1546,7 @@ func (x *ClaimProducerResponse) String() string {
 func (*ClaimProducerResponse) ProtoMessage() {}
 
 func (x *ClaimProducerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[19]
+	mi := &file_data_v1_data_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1559,7 @@ func (x *ClaimProducerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimProducerResponse.ProtoReflect.Descriptor instead.
 func (*ClaimProducerResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{19}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClaimProducerResponse) GetEpoch() uint64 {
@@ -1365,6 +1567,13 @@ func (x *ClaimProducerResponse) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *ClaimProducerResponse) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
 }
 
 // AppendRequest is one batch.
@@ -1392,14 +1601,17 @@ type AppendRequest struct {
 	// data of every record from the first one that this producer epoch stored to
 	// the last one of this batch, or, without a producer, of this batch alone;
 	// else fail with FAILED_PRECONDITION. 32 bytes, or empty for no check.
-	Sha256        []byte `protobuf:"bytes,8,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Sha256 []byte `protobuf:"bytes,8,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,9,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppendRequest) Reset() {
 	*x = AppendRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[20]
+	mi := &file_data_v1_data_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1623,7 @@ func (x *AppendRequest) String() string {
 func (*AppendRequest) ProtoMessage() {}
 
 func (x *AppendRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[20]
+	mi := &file_data_v1_data_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1636,7 @@ func (x *AppendRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendRequest.ProtoReflect.Descriptor instead.
 func (*AppendRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{20}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AppendRequest) GetStream() string {
@@ -1483,6 +1695,13 @@ func (x *AppendRequest) GetSha256() []byte {
 	return nil
 }
 
+func (x *AppendRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // AppendResponse says where the batch was stored.
 type AppendResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1493,14 +1712,16 @@ type AppendResponse struct {
 	// Whether the batch had been stored before; the positions are those of then.
 	Duplicate bool `protobuf:"varint,3,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	// What the answer stands for.
-	Durability    Durability `protobuf:"varint,4,opt,name=durability,proto3,enum=data.v1.Durability" json:"durability,omitempty"`
+	Durability Durability `protobuf:"varint,4,opt,name=durability,proto3,enum=data.v1.Durability" json:"durability,omitempty"`
+	// The uid of the stream.
+	StreamUid     string `protobuf:"bytes,5,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AppendResponse) Reset() {
 	*x = AppendResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[21]
+	mi := &file_data_v1_data_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1733,7 @@ func (x *AppendResponse) String() string {
 func (*AppendResponse) ProtoMessage() {}
 
 func (x *AppendResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[21]
+	mi := &file_data_v1_data_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1746,7 @@ func (x *AppendResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendResponse.ProtoReflect.Descriptor instead.
 func (*AppendResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{21}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AppendResponse) GetFirstSeq() uint64 {
@@ -1556,6 +1777,13 @@ func (x *AppendResponse) GetDurability() Durability {
 	return Durability_DURABILITY_UNSPECIFIED
 }
 
+func (x *AppendResponse) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
+}
+
 // AppendBatch is one batch on an open call.
 type AppendBatch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1583,7 +1811,7 @@ type AppendBatch struct {
 
 func (x *AppendBatch) Reset() {
 	*x = AppendBatch{}
-	mi := &file_data_v1_data_proto_msgTypes[22]
+	mi := &file_data_v1_data_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1823,7 @@ func (x *AppendBatch) String() string {
 func (*AppendBatch) ProtoMessage() {}
 
 func (x *AppendBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[22]
+	mi := &file_data_v1_data_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1836,7 @@ func (x *AppendBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AppendBatch.ProtoReflect.Descriptor instead.
 func (*AppendBatch) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{22}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AppendBatch) GetRecords() []*Record {
@@ -1655,7 +1883,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[23]
+	mi := &file_data_v1_data_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1895,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[23]
+	mi := &file_data_v1_data_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1908,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{23}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UploadRequest) GetMessage() isUploadRequest_Message {
@@ -1746,14 +1974,16 @@ type UploadResponse struct {
 	// Whether the call sealed the stream.
 	Sealed bool `protobuf:"varint,7,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	// What the answer stands for.
-	Durability    Durability `protobuf:"varint,8,opt,name=durability,proto3,enum=data.v1.Durability" json:"durability,omitempty"`
+	Durability Durability `protobuf:"varint,8,opt,name=durability,proto3,enum=data.v1.Durability" json:"durability,omitempty"`
+	// The uid of the stream.
+	StreamUid     string `protobuf:"bytes,9,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UploadResponse) Reset() {
 	*x = UploadResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[24]
+	mi := &file_data_v1_data_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1995,7 @@ func (x *UploadResponse) String() string {
 func (*UploadResponse) ProtoMessage() {}
 
 func (x *UploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[24]
+	mi := &file_data_v1_data_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2008,7 @@ func (x *UploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadResponse.ProtoReflect.Descriptor instead.
 func (*UploadResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{24}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UploadResponse) GetFirstSeq() uint64 {
@@ -1837,6 +2067,13 @@ func (x *UploadResponse) GetDurability() Durability {
 	return Durability_DURABILITY_UNSPECIFIED
 }
 
+func (x *UploadResponse) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
+}
+
 // ReadRequest says what to read.
 type ReadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1860,13 +2097,16 @@ type ReadRequest struct {
 	// While nothing else is sent, send a heartbeat this often, 1 second to 1
 	// hour. Unset means the server's default (20 seconds).
 	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,8,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,9,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[25]
+	mi := &file_data_v1_data_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +2118,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[25]
+	mi := &file_data_v1_data_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +2131,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{25}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReadRequest) GetStream() string {
@@ -1963,6 +2203,13 @@ func (x *ReadRequest) GetHeartbeatInterval() *durationpb.Duration {
 	return nil
 }
 
+func (x *ReadRequest) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 type isReadRequest_From interface {
 	isReadRequest_From()
 }
@@ -2000,7 +2247,7 @@ type CaughtUp struct {
 
 func (x *CaughtUp) Reset() {
 	*x = CaughtUp{}
-	mi := &file_data_v1_data_proto_msgTypes[26]
+	mi := &file_data_v1_data_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2259,7 @@ func (x *CaughtUp) String() string {
 func (*CaughtUp) ProtoMessage() {}
 
 func (x *CaughtUp) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[26]
+	mi := &file_data_v1_data_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2272,7 @@ func (x *CaughtUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaughtUp.ProtoReflect.Descriptor instead.
 func (*CaughtUp) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{26}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CaughtUp) GetTail() uint64 {
@@ -2046,7 +2293,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_data_v1_data_proto_msgTypes[27]
+	mi := &file_data_v1_data_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2305,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[27]
+	mi := &file_data_v1_data_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2318,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{27}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Heartbeat) GetTail() uint64 {
@@ -2097,7 +2344,7 @@ type Sealed struct {
 
 func (x *Sealed) Reset() {
 	*x = Sealed{}
-	mi := &file_data_v1_data_proto_msgTypes[28]
+	mi := &file_data_v1_data_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2356,7 @@ func (x *Sealed) String() string {
 func (*Sealed) ProtoMessage() {}
 
 func (x *Sealed) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[28]
+	mi := &file_data_v1_data_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2369,7 @@ func (x *Sealed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sealed.ProtoReflect.Descriptor instead.
 func (*Sealed) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{28}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Sealed) GetTail() uint64 {
@@ -2157,14 +2404,17 @@ type ReadResponse struct {
 	//	*ReadResponse_CaughtUp
 	//	*ReadResponse_Heartbeat
 	//	*ReadResponse_Sealed
-	Message       isReadResponse_Message `protobuf_oneof:"message"`
+	Message isReadResponse_Message `protobuf_oneof:"message"`
+	// The uid of the stream, on the first message of the call only. With the seq of
+	// the next record it is where to go on, in `ReadRequest.expected_uid` and `seq`.
+	StreamUid     string `protobuf:"bytes,5,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[29]
+	mi := &file_data_v1_data_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +2426,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[29]
+	mi := &file_data_v1_data_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +2439,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{29}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReadResponse) GetMessage() isReadResponse_Message {
@@ -2233,6 +2483,13 @@ func (x *ReadResponse) GetSealed() *Sealed {
 		}
 	}
 	return nil
+}
+
+func (x *ReadResponse) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
 }
 
 type isReadResponse_Message interface {
@@ -2283,7 +2540,7 @@ type ExchangeRequest struct {
 
 func (x *ExchangeRequest) Reset() {
 	*x = ExchangeRequest{}
-	mi := &file_data_v1_data_proto_msgTypes[30]
+	mi := &file_data_v1_data_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2552,7 @@ func (x *ExchangeRequest) String() string {
 func (*ExchangeRequest) ProtoMessage() {}
 
 func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[30]
+	mi := &file_data_v1_data_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2565,7 @@ func (x *ExchangeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{30}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExchangeRequest) GetMessage() isExchangeRequest_Message {
@@ -2374,7 +2631,7 @@ type ExchangeResponse struct {
 
 func (x *ExchangeResponse) Reset() {
 	*x = ExchangeResponse{}
-	mi := &file_data_v1_data_proto_msgTypes[31]
+	mi := &file_data_v1_data_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2386,7 +2643,7 @@ func (x *ExchangeResponse) String() string {
 func (*ExchangeResponse) ProtoMessage() {}
 
 func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[31]
+	mi := &file_data_v1_data_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2399,7 +2656,7 @@ func (x *ExchangeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{31}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExchangeResponse) GetMessage() isExchangeResponse_Message {
@@ -2509,6 +2766,70 @@ func (*ExchangeResponse_Heartbeat) isExchangeResponse_Message() {}
 
 func (*ExchangeResponse_Sealed) isExchangeResponse_Message() {}
 
+// Limits to change. One that is unset stays, and zero takes it away.
+type UpdateStreamRequest_RetentionChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Records older than this leave.
+	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3,oneof" json:"max_age,omitempty"`
+	// The oldest records leave while the stream is larger than this, in bytes.
+	MaxBytes *uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
+	// The oldest records leave while the stream has more records than this.
+	MaxRecords    *uint64 `protobuf:"varint,3,opt,name=max_records,json=maxRecords,proto3,oneof" json:"max_records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateStreamRequest_RetentionChange) Reset() {
+	*x = UpdateStreamRequest_RetentionChange{}
+	mi := &file_data_v1_data_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateStreamRequest_RetentionChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateStreamRequest_RetentionChange) ProtoMessage() {}
+
+func (x *UpdateStreamRequest_RetentionChange) ProtoReflect() protoreflect.Message {
+	mi := &file_data_v1_data_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateStreamRequest_RetentionChange.ProtoReflect.Descriptor instead.
+func (*UpdateStreamRequest_RetentionChange) Descriptor() ([]byte, []int) {
+	return file_data_v1_data_proto_rawDescGZIP(), []int{12, 0}
+}
+
+func (x *UpdateStreamRequest_RetentionChange) GetMaxAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxAge
+	}
+	return nil
+}
+
+func (x *UpdateStreamRequest_RetentionChange) GetMaxBytes() uint64 {
+	if x != nil && x.MaxBytes != nil {
+		return *x.MaxBytes
+	}
+	return 0
+}
+
+func (x *UpdateStreamRequest_RetentionChange) GetMaxRecords() uint64 {
+	if x != nil && x.MaxRecords != nil {
+		return *x.MaxRecords
+	}
+	return 0
+}
+
 // Open is the first message of the call.
 type UploadRequest_Open struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2521,14 +2842,17 @@ type UploadRequest_Open struct {
 	Producer *Producer `protobuf:"bytes,3,opt,name=producer,proto3" json:"producer,omitempty"`
 	// Store the first batch only if this is the tail, and every later one only
 	// right behind the one before, else fail with FAILED_PRECONDITION.
-	ExpectedSeq   *uint64 `protobuf:"varint,4,opt,name=expected_seq,json=expectedSeq,proto3,oneof" json:"expected_seq,omitempty"`
+	ExpectedSeq *uint64 `protobuf:"varint,4,opt,name=expected_seq,json=expectedSeq,proto3,oneof" json:"expected_seq,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,5,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UploadRequest_Open) Reset() {
 	*x = UploadRequest_Open{}
-	mi := &file_data_v1_data_proto_msgTypes[33]
+	mi := &file_data_v1_data_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2540,7 +2864,7 @@ func (x *UploadRequest_Open) String() string {
 func (*UploadRequest_Open) ProtoMessage() {}
 
 func (x *UploadRequest_Open) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[33]
+	mi := &file_data_v1_data_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2553,7 +2877,7 @@ func (x *UploadRequest_Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest_Open.ProtoReflect.Descriptor instead.
 func (*UploadRequest_Open) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{23, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{25, 0}
 }
 
 func (x *UploadRequest_Open) GetStream() string {
@@ -2584,6 +2908,13 @@ func (x *UploadRequest_Open) GetExpectedSeq() uint64 {
 	return 0
 }
 
+func (x *UploadRequest_Open) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // Open is the first message of the call.
 type ExchangeRequest_Open struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2599,14 +2930,17 @@ type ExchangeRequest_Open struct {
 	ExpectedSeq *uint64 `protobuf:"varint,4,opt,name=expected_seq,json=expectedSeq,proto3,oneof" json:"expected_seq,omitempty"`
 	// What to read on the same call. Unset reads
 	// nothing.
-	Read          *ExchangeRequest_Read `protobuf:"bytes,5,opt,name=read,proto3" json:"read,omitempty"`
+	Read *ExchangeRequest_Read `protobuf:"bytes,5,opt,name=read,proto3" json:"read,omitempty"`
+	// Fail with FAILED_PRECONDITION unless this is the stream's `uid`, and with
+	// NOT_FOUND if there is no stream. Empty for no check.
+	ExpectedUid   string `protobuf:"bytes,6,opt,name=expected_uid,json=expectedUid,proto3" json:"expected_uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExchangeRequest_Open) Reset() {
 	*x = ExchangeRequest_Open{}
-	mi := &file_data_v1_data_proto_msgTypes[34]
+	mi := &file_data_v1_data_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +2952,7 @@ func (x *ExchangeRequest_Open) String() string {
 func (*ExchangeRequest_Open) ProtoMessage() {}
 
 func (x *ExchangeRequest_Open) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[34]
+	mi := &file_data_v1_data_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +2965,7 @@ func (x *ExchangeRequest_Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest_Open.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest_Open) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{30, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{32, 0}
 }
 
 func (x *ExchangeRequest_Open) GetStream() string {
@@ -2669,6 +3003,13 @@ func (x *ExchangeRequest_Open) GetRead() *ExchangeRequest_Read {
 	return nil
 }
 
+func (x *ExchangeRequest_Open) GetExpectedUid() string {
+	if x != nil {
+		return x.ExpectedUid
+	}
+	return ""
+}
+
 // Read says what to read, as in ReadRequest, of the stream that is open.
 type ExchangeRequest_Read struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2691,7 +3032,7 @@ type ExchangeRequest_Read struct {
 
 func (x *ExchangeRequest_Read) Reset() {
 	*x = ExchangeRequest_Read{}
-	mi := &file_data_v1_data_proto_msgTypes[35]
+	mi := &file_data_v1_data_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2703,7 +3044,7 @@ func (x *ExchangeRequest_Read) String() string {
 func (*ExchangeRequest_Read) ProtoMessage() {}
 
 func (x *ExchangeRequest_Read) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[35]
+	mi := &file_data_v1_data_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2716,7 +3057,7 @@ func (x *ExchangeRequest_Read) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeRequest_Read.ProtoReflect.Descriptor instead.
 func (*ExchangeRequest_Read) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{30, 1}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{32, 1}
 }
 
 func (x *ExchangeRequest_Read) GetFrom() isExchangeRequest_Read_From {
@@ -2799,13 +3140,15 @@ type ExchangeResponse_Opened struct {
 	Tail uint64 `protobuf:"varint,1,opt,name=tail,proto3" json:"tail,omitempty"`
 	// With a producer: the producer_seq that its next batch must have.
 	NextProducerSeq *uint64 `protobuf:"varint,2,opt,name=next_producer_seq,json=nextProducerSeq,proto3,oneof" json:"next_producer_seq,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The uid of the stream.
+	StreamUid     string `protobuf:"bytes,3,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExchangeResponse_Opened) Reset() {
 	*x = ExchangeResponse_Opened{}
-	mi := &file_data_v1_data_proto_msgTypes[36]
+	mi := &file_data_v1_data_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +3160,7 @@ func (x *ExchangeResponse_Opened) String() string {
 func (*ExchangeResponse_Opened) ProtoMessage() {}
 
 func (x *ExchangeResponse_Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[36]
+	mi := &file_data_v1_data_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +3173,7 @@ func (x *ExchangeResponse_Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse_Opened.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse_Opened) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{31, 0}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{33, 0}
 }
 
 func (x *ExchangeResponse_Opened) GetTail() uint64 {
@@ -2845,6 +3188,13 @@ func (x *ExchangeResponse_Opened) GetNextProducerSeq() uint64 {
 		return *x.NextProducerSeq
 	}
 	return 0
+}
+
+func (x *ExchangeResponse_Opened) GetStreamUid() string {
+	if x != nil {
+		return x.StreamUid
+	}
+	return ""
 }
 
 // Ack answers one append, once it is durable.
@@ -2865,7 +3215,7 @@ type ExchangeResponse_Ack struct {
 
 func (x *ExchangeResponse_Ack) Reset() {
 	*x = ExchangeResponse_Ack{}
-	mi := &file_data_v1_data_proto_msgTypes[37]
+	mi := &file_data_v1_data_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2877,7 +3227,7 @@ func (x *ExchangeResponse_Ack) String() string {
 func (*ExchangeResponse_Ack) ProtoMessage() {}
 
 func (x *ExchangeResponse_Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_data_v1_data_proto_msgTypes[37]
+	mi := &file_data_v1_data_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2890,7 +3240,7 @@ func (x *ExchangeResponse_Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExchangeResponse_Ack.ProtoReflect.Descriptor instead.
 func (*ExchangeResponse_Ack) Descriptor() ([]byte, []int) {
-	return file_data_v1_data_proto_rawDescGZIP(), []int{31, 1}
+	return file_data_v1_data_proto_rawDescGZIP(), []int{33, 1}
 }
 
 func (x *ExchangeResponse_Ack) GetFirstSeq() uint64 {
@@ -2935,7 +3285,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\vRecordBatch\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12)\n" +
-	"\arecords\x18\x03 \x03(\v2\x0f.data.v1.RecordR\arecords\"\xe0\x02\n" +
+	"\arecords\x18\x03 \x03(\v2\x0f.data.v1.RecordR\arecords\"\xea\x03\n" +
 	"\x06Stream\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04head\x18\x02 \x01(\x04R\x04head\x12\x12\n" +
@@ -2949,7 +3299,12 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\vappend_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"appendTime\x120\n" +
 	"\tretention\x18\n" +
-	" \x01(\v2\x12.data.v1.RetentionR\tretention\"\x87\x01\n" +
+	" \x01(\v2\x12.data.v1.RetentionR\tretention\x12\x10\n" +
+	"\x03uid\x18\v \x01(\tR\x03uid\x129\n" +
+	"\bmetadata\x18\f \x03(\v2\x1d.data.v1.Stream.MetadataEntryR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x01\n" +
 	"\tRetention\x12<\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\x06maxAge\x12\x1b\n" +
 	"\tmax_bytes\x18\x02 \x01(\x04R\bmaxBytes\x12\x1f\n" +
@@ -2958,7 +3313,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\bProducer\x12\x1a\n" +
 	"\x02id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x01R\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xaf\x05\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xea\x05\n" +
 	"\tDataError\x121\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x19.data.v1.DataError.ReasonR\x06reason\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x17\n" +
@@ -2966,7 +3321,9 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x04tail\x18\x04 \x01(\x04H\x01R\x04tail\x88\x01\x01\x12*\n" +
 	"\x0eproducer_epoch\x18\x05 \x01(\x04H\x02R\rproducerEpoch\x88\x01\x01\x12/\n" +
 	"\x11next_producer_seq\x18\x06 \x01(\x04H\x03R\x0fnextProducerSeq\x88\x01\x01\x12\x16\n" +
-	"\x06sha256\x18\a \x01(\fR\x06sha256\"\xf4\x02\n" +
+	"\x06sha256\x18\a \x01(\fR\x06sha256\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\b \x01(\tR\tstreamUid\"\x90\x03\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17REASON_STREAM_NOT_FOUND\x10\x01\x12\x18\n" +
@@ -2981,14 +3338,19 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x16REASON_BATCH_TOO_LARGE\x10\n" +
 	"\x12\x15\n" +
 	"\x11REASON_STORE_FULL\x10\v\x12\x1c\n" +
-	"\x18REASON_PRODUCER_CONFLICT\x10\fB\a\n" +
+	"\x18REASON_PRODUCER_CONFLICT\x10\f\x12\x1a\n" +
+	"\x16REASON_STREAM_REPLACED\x10\rB\a\n" +
 	"\x05_headB\a\n" +
 	"\x05_tailB\x11\n" +
 	"\x0f_producer_epochB\x14\n" +
-	"\x12_next_producer_seq\"\x81\x01\n" +
+	"\x12_next_producer_seq\"\xb8\x02\n" +
 	"\x13CreateStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x120\n" +
-	"\tretention\x18\x02 \x01(\v2\x12.data.v1.RetentionR\tretention\"?\n" +
+	"\tretention\x18\x02 \x01(\v2\x12.data.v1.RetentionR\tretention\x12x\n" +
+	"\bmetadata\x18\x03 \x03(\v2*.data.v1.CreateStreamRequest.MetadataEntryB0\xbaH-\x9a\x01*\x10 \"\x1fr\x1d2\x1b^[a-z0-9][a-z0-9._-]{0,63}$*\x05r\x03(\x80\bR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"?\n" +
 	"\x14CreateStreamResponse\x12'\n" +
 	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"L\n" +
 	"\x10GetStreamRequest\x128\n" +
@@ -3003,32 +3365,54 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"h\n" +
 	"\x13ListStreamsResponse\x12)\n" +
 	"\astreams\x18\x01 \x03(\v2\x0f.data.v1.StreamR\astreams\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"O\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x90\x03\n" +
+	"\x13UpdateStreamRequest\x128\n" +
+	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12J\n" +
+	"\tretention\x18\x02 \x01(\v2,.data.v1.UpdateStreamRequest.RetentionChangeR\tretention\x12*\n" +
+	"\fexpected_uid\x18\x03 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\x1a\xc6\x01\n" +
+	"\x0fRetentionChange\x12A\n" +
+	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00H\x00R\x06maxAge\x88\x01\x01\x12 \n" +
+	"\tmax_bytes\x18\x02 \x01(\x04H\x01R\bmaxBytes\x88\x01\x01\x12$\n" +
+	"\vmax_records\x18\x03 \x01(\x04H\x02R\n" +
+	"maxRecords\x88\x01\x01B\n" +
+	"\n" +
+	"\b_max_ageB\f\n" +
+	"\n" +
+	"_max_bytesB\x0e\n" +
+	"\f_max_records\"?\n" +
+	"\x14UpdateStreamResponse\x12'\n" +
+	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"{\n" +
 	"\x13DeleteStreamRequest\x128\n" +
-	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\"\x16\n" +
-	"\x14DeleteStreamResponse\"l\n" +
+	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12*\n" +
+	"\fexpected_uid\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\"\x16\n" +
+	"\x14DeleteStreamResponse\"\x98\x01\n" +
 	"\x11TrimStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12\x1d\n" +
 	"\n" +
-	"before_seq\x18\x02 \x01(\x04R\tbeforeSeq\"=\n" +
+	"before_seq\x18\x02 \x01(\x04R\tbeforeSeq\x12*\n" +
+	"\fexpected_uid\x18\x03 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\"=\n" +
 	"\x12TrimStreamResponse\x12'\n" +
-	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xf7\x01\n" +
+	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xa3\x02\n" +
 	"\x11SealStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12&\n" +
 	"\fexpected_seq\x18\x02 \x01(\x04H\x00R\vexpectedSeq\x88\x01\x01\x12o\n" +
 	"\x06sha256\x18\x03 \x01(\fBW\xbaHT\xba\x01Q\n" +
-	"\rsha256.length\x12\x19must be empty or 32 bytes\x1a%this.size() == 0 || this.size() == 32R\x06sha256B\x0f\n" +
+	"\rsha256.length\x12\x19must be empty or 32 bytes\x1a%this.size() == 0 || this.size() == 32R\x06sha256\x12*\n" +
+	"\fexpected_uid\x18\x04 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUidB\x0f\n" +
 	"\r_expected_seq\"=\n" +
 	"\x12SealStreamResponse\x12'\n" +
-	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xad\x01\n" +
+	"\x06stream\x18\x01 \x01(\v2\x0f.data.v1.StreamR\x06stream\"\xd9\x01\n" +
 	"\x14ClaimProducerRequest\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12+\n" +
 	"\vproducer_id\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x01R\n" +
 	"producerId\x12*\n" +
-	"\x11create_if_missing\x18\x03 \x01(\bR\x0fcreateIfMissing\"-\n" +
+	"\x11create_if_missing\x18\x03 \x01(\bR\x0fcreateIfMissing\x12*\n" +
+	"\fexpected_uid\x18\x04 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\"L\n" +
 	"\x15ClaimProducerResponse\x12\x14\n" +
-	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\"\x8b\x05\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\x02 \x01(\tR\tstreamUid\"\xb7\x05\n" +
 	"\rAppendRequest\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12)\n" +
 	"\arecords\x18\x02 \x03(\v2\x0f.data.v1.RecordR\arecords\x12*\n" +
@@ -3038,18 +3422,21 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\fexpected_seq\x18\x06 \x01(\x04H\x01R\vexpectedSeq\x88\x01\x01\x12\x12\n" +
 	"\x04seal\x18\a \x01(\bR\x04seal\x12\"\n" +
 	"\x06sha256\x18\b \x01(\fB\n" +
-	"\xbaH\a\xd8\x01\x01z\x02h R\x06sha256:\x8b\x02\xbaH\x87\x02\x1a\x8d\x01\n" +
+	"\xbaH\a\xd8\x01\x01z\x02h R\x06sha256\x12*\n" +
+	"\fexpected_uid\x18\t \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid:\x8b\x02\xbaH\x87\x02\x1a\x8d\x01\n" +
 	"\vappend.seal\x12;without seal, records must not be empty, and sha256 must be\x1aAthis.seal || (this.records.size() > 0 && this.sha256.size() == 0)\x1au\n" +
 	"\x13append.producer_seq\x120producer and producer_seq must be given together\x1a,has(this.producer) == has(this.producer_seq)B\x0f\n" +
 	"\r_producer_seqB\x0f\n" +
-	"\r_expected_seq\"\x9b\x01\n" +
+	"\r_expected_seq\"\xba\x01\n" +
 	"\x0eAppendResponse\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12\x19\n" +
 	"\bnext_seq\x18\x02 \x01(\x04R\anextSeq\x12\x1c\n" +
 	"\tduplicate\x18\x03 \x01(\bR\tduplicate\x123\n" +
 	"\n" +
 	"durability\x18\x04 \x01(\x0e2\x13.data.v1.DurabilityR\n" +
-	"durability\"\xba\x03\n" +
+	"durability\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\x05 \x01(\tR\tstreamUid\"\xba\x03\n" +
 	"\vAppendBatch\x12)\n" +
 	"\arecords\x18\x01 \x03(\v2\x0f.data.v1.RecordR\arecords\x12&\n" +
 	"\fproducer_seq\x18\x02 \x01(\x04H\x00R\vproducerSeq\x88\x01\x01\x12\x12\n" +
@@ -3058,17 +3445,18 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\rsha256.length\x12\x19must be empty or 32 bytes\x1a%this.size() == 0 || this.size() == 32R\x06sha256:\xc1\x01\xbaH\xbd\x01\x1ab\n" +
 	"\fappend.empty\x12,records must not be empty unless seal is set\x1a$this.seal || this.records.size() > 0\x1aW\n" +
 	"\rappend.sha256\x12 sha256 is checked only with seal\x1a$this.seal || this.sha256.size() == 0B\x0f\n" +
-	"\r_producer_seq\"\xdf\x02\n" +
+	"\r_producer_seq\"\x8b\x03\n" +
 	"\rUploadRequest\x121\n" +
 	"\x04open\x18\x01 \x01(\v2\x1b.data.v1.UploadRequest.OpenH\x00R\x04open\x12.\n" +
-	"\x06append\x18\x02 \x01(\v2\x14.data.v1.AppendBatchH\x00R\x06append\x1a\xd8\x01\n" +
+	"\x06append\x18\x02 \x01(\v2\x14.data.v1.AppendBatchH\x00R\x06append\x1a\x84\x02\n" +
 	"\x04Open\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12*\n" +
 	"\x11create_if_missing\x18\x02 \x01(\bR\x0fcreateIfMissing\x12-\n" +
 	"\bproducer\x18\x03 \x01(\v2\x11.data.v1.ProducerR\bproducer\x12&\n" +
-	"\fexpected_seq\x18\x04 \x01(\x04H\x00R\vexpectedSeq\x88\x01\x01B\x0f\n" +
+	"\fexpected_seq\x18\x04 \x01(\x04H\x00R\vexpectedSeq\x88\x01\x01\x12*\n" +
+	"\fexpected_uid\x18\x05 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUidB\x0f\n" +
 	"\r_expected_seqB\x10\n" +
-	"\amessage\x12\x05\xbaH\x02\b\x01\"\x8a\x02\n" +
+	"\amessage\x12\x05\xbaH\x02\b\x01\"\xa9\x02\n" +
 	"\x0eUploadResponse\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12\x19\n" +
 	"\bnext_seq\x18\x02 \x01(\x04R\anextSeq\x12\x18\n" +
@@ -3079,7 +3467,9 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x06sealed\x18\a \x01(\bR\x06sealed\x123\n" +
 	"\n" +
 	"durability\x18\b \x01(\x0e2\x13.data.v1.DurabilityR\n" +
-	"durability\"\xed\x02\n" +
+	"durability\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\t \x01(\tR\tstreamUid\"\x99\x03\n" +
 	"\vReadRequest\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12\x12\n" +
 	"\x03seq\x18\x02 \x01(\x04H\x00R\x03seq\x120\n" +
@@ -3090,7 +3480,8 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\vmax_records\x18\x06 \x01(\x04R\n" +
 	"maxRecords\x12\x1b\n" +
 	"\tmax_bytes\x18\a \x01(\x04R\bmaxBytes\x12Y\n" +
-	"\x12heartbeat_interval\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01R\x11heartbeatIntervalB\x06\n" +
+	"\x12heartbeat_interval\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01R\x11heartbeatInterval\x12*\n" +
+	"\fexpected_uid\x18\t \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUidB\x06\n" +
 	"\x04from\"\x1e\n" +
 	"\bCaughtUp\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\x04R\x04tail\"\x1f\n" +
@@ -3099,22 +3490,25 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x06Sealed\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\x04R\x04tail\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12(\n" +
-	"\x10sha256_first_seq\x18\x03 \x01(\x04R\x0esha256FirstSeq\"\xd8\x01\n" +
+	"\x10sha256_first_seq\x18\x03 \x01(\x04R\x0esha256FirstSeq\"\xf7\x01\n" +
 	"\fReadResponse\x12,\n" +
 	"\x05batch\x18\x01 \x01(\v2\x14.data.v1.RecordBatchH\x00R\x05batch\x120\n" +
 	"\tcaught_up\x18\x02 \x01(\v2\x11.data.v1.CaughtUpH\x00R\bcaughtUp\x122\n" +
 	"\theartbeat\x18\x03 \x01(\v2\x12.data.v1.HeartbeatH\x00R\theartbeat\x12)\n" +
-	"\x06sealed\x18\x04 \x01(\v2\x0f.data.v1.SealedH\x00R\x06sealedB\t\n" +
-	"\amessage\"\x83\x05\n" +
+	"\x06sealed\x18\x04 \x01(\v2\x0f.data.v1.SealedH\x00R\x06sealed\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\x05 \x01(\tR\tstreamUidB\t\n" +
+	"\amessage\"\xaf\x05\n" +
 	"\x0fExchangeRequest\x123\n" +
 	"\x04open\x18\x01 \x01(\v2\x1d.data.v1.ExchangeRequest.OpenH\x00R\x04open\x12.\n" +
-	"\x06append\x18\x02 \x01(\v2\x14.data.v1.AppendBatchH\x00R\x06append\x1a\x8b\x02\n" +
+	"\x06append\x18\x02 \x01(\v2\x14.data.v1.AppendBatchH\x00R\x06append\x1a\xb7\x02\n" +
 	"\x04Open\x12<\n" +
 	"\x06stream\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x06stream\x12*\n" +
 	"\x11create_if_missing\x18\x02 \x01(\bR\x0fcreateIfMissing\x12-\n" +
 	"\bproducer\x18\x03 \x01(\v2\x11.data.v1.ProducerR\bproducer\x12&\n" +
 	"\fexpected_seq\x18\x04 \x01(\x04H\x00R\vexpectedSeq\x88\x01\x01\x121\n" +
-	"\x04read\x18\x05 \x01(\v2\x1d.data.v1.ExchangeRequest.ReadR\x04readB\x0f\n" +
+	"\x04read\x18\x05 \x01(\v2\x1d.data.v1.ExchangeRequest.ReadR\x04read\x12*\n" +
+	"\fexpected_uid\x18\x06 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUidB\x0f\n" +
 	"\r_expected_seq\x1a\xea\x01\n" +
 	"\x04Read\x12\x12\n" +
 	"\x03seq\x18\x01 \x01(\x04H\x00R\x03seq\x120\n" +
@@ -3124,17 +3518,19 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x06follow\x18\x04 \x01(\bR\x06follow\x12Y\n" +
 	"\x12heartbeat_interval\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01R\x11heartbeatIntervalB\x06\n" +
 	"\x04fromB\x10\n" +
-	"\amessage\x12\x05\xbaH\x02\b\x01\"\xc3\x04\n" +
+	"\amessage\x12\x05\xbaH\x02\b\x01\"\xe3\x04\n" +
 	"\x10ExchangeResponse\x12:\n" +
 	"\x06opened\x18\x01 \x01(\v2 .data.v1.ExchangeResponse.OpenedH\x00R\x06opened\x121\n" +
 	"\x03ack\x18\x02 \x01(\v2\x1d.data.v1.ExchangeResponse.AckH\x00R\x03ack\x12,\n" +
 	"\x05batch\x18\x03 \x01(\v2\x14.data.v1.RecordBatchH\x00R\x05batch\x120\n" +
 	"\tcaught_up\x18\x04 \x01(\v2\x11.data.v1.CaughtUpH\x00R\bcaughtUp\x122\n" +
 	"\theartbeat\x18\x05 \x01(\v2\x12.data.v1.HeartbeatH\x00R\theartbeat\x12)\n" +
-	"\x06sealed\x18\x06 \x01(\v2\x0f.data.v1.SealedH\x00R\x06sealed\x1ac\n" +
+	"\x06sealed\x18\x06 \x01(\v2\x0f.data.v1.SealedH\x00R\x06sealed\x1a\x82\x01\n" +
 	"\x06Opened\x12\x12\n" +
 	"\x04tail\x18\x01 \x01(\x04R\x04tail\x12/\n" +
-	"\x11next_producer_seq\x18\x02 \x01(\x04H\x00R\x0fnextProducerSeq\x88\x01\x01B\x14\n" +
+	"\x11next_producer_seq\x18\x02 \x01(\x04H\x00R\x0fnextProducerSeq\x88\x01\x01\x12\x1d\n" +
+	"\n" +
+	"stream_uid\x18\x03 \x01(\tR\tstreamUidB\x14\n" +
 	"\x12_next_producer_seq\x1a\x90\x01\n" +
 	"\x03Ack\x12\x1b\n" +
 	"\tfirst_seq\x18\x01 \x01(\x04R\bfirstSeq\x12\x19\n" +
@@ -3148,11 +3544,12 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11DURABILITY_MEMORY\x10\x01\x12\x13\n" +
-	"\x0fDURABILITY_DISK\x10\x022\x91\x06\n" +
+	"\x0fDURABILITY_DISK\x10\x022\xde\x06\n" +
 	"\vDataService\x12K\n" +
 	"\fCreateStream\x12\x1c.data.v1.CreateStreamRequest\x1a\x1d.data.v1.CreateStreamResponse\x12G\n" +
 	"\tGetStream\x12\x19.data.v1.GetStreamRequest\x1a\x1a.data.v1.GetStreamResponse\"\x03\x90\x02\x01\x12M\n" +
 	"\vListStreams\x12\x1b.data.v1.ListStreamsRequest\x1a\x1c.data.v1.ListStreamsResponse\"\x03\x90\x02\x01\x12K\n" +
+	"\fUpdateStream\x12\x1c.data.v1.UpdateStreamRequest\x1a\x1d.data.v1.UpdateStreamResponse\x12K\n" +
 	"\fDeleteStream\x12\x1c.data.v1.DeleteStreamRequest\x1a\x1d.data.v1.DeleteStreamResponse\x12E\n" +
 	"\n" +
 	"TrimStream\x12\x1a.data.v1.TrimStreamRequest\x1a\x1b.data.v1.TrimStreamResponse\x12E\n" +
@@ -3178,120 +3575,132 @@ func file_data_v1_data_proto_rawDescGZIP() []byte {
 }
 
 var file_data_v1_data_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_data_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_data_v1_data_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_data_v1_data_proto_goTypes = []any{
-	(Durability)(0),                 // 0: data.v1.Durability
-	(DataError_Reason)(0),           // 1: data.v1.DataError.Reason
-	(*Record)(nil),                  // 2: data.v1.Record
-	(*RecordBatch)(nil),             // 3: data.v1.RecordBatch
-	(*Stream)(nil),                  // 4: data.v1.Stream
-	(*Retention)(nil),               // 5: data.v1.Retention
-	(*Producer)(nil),                // 6: data.v1.Producer
-	(*DataError)(nil),               // 7: data.v1.DataError
-	(*CreateStreamRequest)(nil),     // 8: data.v1.CreateStreamRequest
-	(*CreateStreamResponse)(nil),    // 9: data.v1.CreateStreamResponse
-	(*GetStreamRequest)(nil),        // 10: data.v1.GetStreamRequest
-	(*GetStreamResponse)(nil),       // 11: data.v1.GetStreamResponse
-	(*ListStreamsRequest)(nil),      // 12: data.v1.ListStreamsRequest
-	(*ListStreamsResponse)(nil),     // 13: data.v1.ListStreamsResponse
-	(*DeleteStreamRequest)(nil),     // 14: data.v1.DeleteStreamRequest
-	(*DeleteStreamResponse)(nil),    // 15: data.v1.DeleteStreamResponse
-	(*TrimStreamRequest)(nil),       // 16: data.v1.TrimStreamRequest
-	(*TrimStreamResponse)(nil),      // 17: data.v1.TrimStreamResponse
-	(*SealStreamRequest)(nil),       // 18: data.v1.SealStreamRequest
-	(*SealStreamResponse)(nil),      // 19: data.v1.SealStreamResponse
-	(*ClaimProducerRequest)(nil),    // 20: data.v1.ClaimProducerRequest
-	(*ClaimProducerResponse)(nil),   // 21: data.v1.ClaimProducerResponse
-	(*AppendRequest)(nil),           // 22: data.v1.AppendRequest
-	(*AppendResponse)(nil),          // 23: data.v1.AppendResponse
-	(*AppendBatch)(nil),             // 24: data.v1.AppendBatch
-	(*UploadRequest)(nil),           // 25: data.v1.UploadRequest
-	(*UploadResponse)(nil),          // 26: data.v1.UploadResponse
-	(*ReadRequest)(nil),             // 27: data.v1.ReadRequest
-	(*CaughtUp)(nil),                // 28: data.v1.CaughtUp
-	(*Heartbeat)(nil),               // 29: data.v1.Heartbeat
-	(*Sealed)(nil),                  // 30: data.v1.Sealed
-	(*ReadResponse)(nil),            // 31: data.v1.ReadResponse
-	(*ExchangeRequest)(nil),         // 32: data.v1.ExchangeRequest
-	(*ExchangeResponse)(nil),        // 33: data.v1.ExchangeResponse
-	nil,                             // 34: data.v1.Record.HeadersEntry
-	(*UploadRequest_Open)(nil),      // 35: data.v1.UploadRequest.Open
-	(*ExchangeRequest_Open)(nil),    // 36: data.v1.ExchangeRequest.Open
-	(*ExchangeRequest_Read)(nil),    // 37: data.v1.ExchangeRequest.Read
-	(*ExchangeResponse_Opened)(nil), // 38: data.v1.ExchangeResponse.Opened
-	(*ExchangeResponse_Ack)(nil),    // 39: data.v1.ExchangeResponse.Ack
-	(*timestamppb.Timestamp)(nil),   // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 41: google.protobuf.Duration
+	(Durability)(0),                             // 0: data.v1.Durability
+	(DataError_Reason)(0),                       // 1: data.v1.DataError.Reason
+	(*Record)(nil),                              // 2: data.v1.Record
+	(*RecordBatch)(nil),                         // 3: data.v1.RecordBatch
+	(*Stream)(nil),                              // 4: data.v1.Stream
+	(*Retention)(nil),                           // 5: data.v1.Retention
+	(*Producer)(nil),                            // 6: data.v1.Producer
+	(*DataError)(nil),                           // 7: data.v1.DataError
+	(*CreateStreamRequest)(nil),                 // 8: data.v1.CreateStreamRequest
+	(*CreateStreamResponse)(nil),                // 9: data.v1.CreateStreamResponse
+	(*GetStreamRequest)(nil),                    // 10: data.v1.GetStreamRequest
+	(*GetStreamResponse)(nil),                   // 11: data.v1.GetStreamResponse
+	(*ListStreamsRequest)(nil),                  // 12: data.v1.ListStreamsRequest
+	(*ListStreamsResponse)(nil),                 // 13: data.v1.ListStreamsResponse
+	(*UpdateStreamRequest)(nil),                 // 14: data.v1.UpdateStreamRequest
+	(*UpdateStreamResponse)(nil),                // 15: data.v1.UpdateStreamResponse
+	(*DeleteStreamRequest)(nil),                 // 16: data.v1.DeleteStreamRequest
+	(*DeleteStreamResponse)(nil),                // 17: data.v1.DeleteStreamResponse
+	(*TrimStreamRequest)(nil),                   // 18: data.v1.TrimStreamRequest
+	(*TrimStreamResponse)(nil),                  // 19: data.v1.TrimStreamResponse
+	(*SealStreamRequest)(nil),                   // 20: data.v1.SealStreamRequest
+	(*SealStreamResponse)(nil),                  // 21: data.v1.SealStreamResponse
+	(*ClaimProducerRequest)(nil),                // 22: data.v1.ClaimProducerRequest
+	(*ClaimProducerResponse)(nil),               // 23: data.v1.ClaimProducerResponse
+	(*AppendRequest)(nil),                       // 24: data.v1.AppendRequest
+	(*AppendResponse)(nil),                      // 25: data.v1.AppendResponse
+	(*AppendBatch)(nil),                         // 26: data.v1.AppendBatch
+	(*UploadRequest)(nil),                       // 27: data.v1.UploadRequest
+	(*UploadResponse)(nil),                      // 28: data.v1.UploadResponse
+	(*ReadRequest)(nil),                         // 29: data.v1.ReadRequest
+	(*CaughtUp)(nil),                            // 30: data.v1.CaughtUp
+	(*Heartbeat)(nil),                           // 31: data.v1.Heartbeat
+	(*Sealed)(nil),                              // 32: data.v1.Sealed
+	(*ReadResponse)(nil),                        // 33: data.v1.ReadResponse
+	(*ExchangeRequest)(nil),                     // 34: data.v1.ExchangeRequest
+	(*ExchangeResponse)(nil),                    // 35: data.v1.ExchangeResponse
+	nil,                                         // 36: data.v1.Record.HeadersEntry
+	nil,                                         // 37: data.v1.Stream.MetadataEntry
+	nil,                                         // 38: data.v1.CreateStreamRequest.MetadataEntry
+	(*UpdateStreamRequest_RetentionChange)(nil), // 39: data.v1.UpdateStreamRequest.RetentionChange
+	(*UploadRequest_Open)(nil),                  // 40: data.v1.UploadRequest.Open
+	(*ExchangeRequest_Open)(nil),                // 41: data.v1.ExchangeRequest.Open
+	(*ExchangeRequest_Read)(nil),                // 42: data.v1.ExchangeRequest.Read
+	(*ExchangeResponse_Opened)(nil),             // 43: data.v1.ExchangeResponse.Opened
+	(*ExchangeResponse_Ack)(nil),                // 44: data.v1.ExchangeResponse.Ack
+	(*timestamppb.Timestamp)(nil),               // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                 // 46: google.protobuf.Duration
 }
 var file_data_v1_data_proto_depIdxs = []int32{
-	34, // 0: data.v1.Record.headers:type_name -> data.v1.Record.HeadersEntry
-	40, // 1: data.v1.RecordBatch.time:type_name -> google.protobuf.Timestamp
+	36, // 0: data.v1.Record.headers:type_name -> data.v1.Record.HeadersEntry
+	45, // 1: data.v1.RecordBatch.time:type_name -> google.protobuf.Timestamp
 	2,  // 2: data.v1.RecordBatch.records:type_name -> data.v1.Record
-	40, // 3: data.v1.Stream.create_time:type_name -> google.protobuf.Timestamp
-	40, // 4: data.v1.Stream.append_time:type_name -> google.protobuf.Timestamp
+	45, // 3: data.v1.Stream.create_time:type_name -> google.protobuf.Timestamp
+	45, // 4: data.v1.Stream.append_time:type_name -> google.protobuf.Timestamp
 	5,  // 5: data.v1.Stream.retention:type_name -> data.v1.Retention
-	41, // 6: data.v1.Retention.max_age:type_name -> google.protobuf.Duration
-	1,  // 7: data.v1.DataError.reason:type_name -> data.v1.DataError.Reason
-	5,  // 8: data.v1.CreateStreamRequest.retention:type_name -> data.v1.Retention
-	4,  // 9: data.v1.CreateStreamResponse.stream:type_name -> data.v1.Stream
-	4,  // 10: data.v1.GetStreamResponse.stream:type_name -> data.v1.Stream
-	4,  // 11: data.v1.ListStreamsResponse.streams:type_name -> data.v1.Stream
-	4,  // 12: data.v1.TrimStreamResponse.stream:type_name -> data.v1.Stream
-	4,  // 13: data.v1.SealStreamResponse.stream:type_name -> data.v1.Stream
-	2,  // 14: data.v1.AppendRequest.records:type_name -> data.v1.Record
-	6,  // 15: data.v1.AppendRequest.producer:type_name -> data.v1.Producer
-	0,  // 16: data.v1.AppendResponse.durability:type_name -> data.v1.Durability
-	2,  // 17: data.v1.AppendBatch.records:type_name -> data.v1.Record
-	35, // 18: data.v1.UploadRequest.open:type_name -> data.v1.UploadRequest.Open
-	24, // 19: data.v1.UploadRequest.append:type_name -> data.v1.AppendBatch
-	0,  // 20: data.v1.UploadResponse.durability:type_name -> data.v1.Durability
-	40, // 21: data.v1.ReadRequest.time:type_name -> google.protobuf.Timestamp
-	41, // 22: data.v1.ReadRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	3,  // 23: data.v1.ReadResponse.batch:type_name -> data.v1.RecordBatch
-	28, // 24: data.v1.ReadResponse.caught_up:type_name -> data.v1.CaughtUp
-	29, // 25: data.v1.ReadResponse.heartbeat:type_name -> data.v1.Heartbeat
-	30, // 26: data.v1.ReadResponse.sealed:type_name -> data.v1.Sealed
-	36, // 27: data.v1.ExchangeRequest.open:type_name -> data.v1.ExchangeRequest.Open
-	24, // 28: data.v1.ExchangeRequest.append:type_name -> data.v1.AppendBatch
-	38, // 29: data.v1.ExchangeResponse.opened:type_name -> data.v1.ExchangeResponse.Opened
-	39, // 30: data.v1.ExchangeResponse.ack:type_name -> data.v1.ExchangeResponse.Ack
-	3,  // 31: data.v1.ExchangeResponse.batch:type_name -> data.v1.RecordBatch
-	28, // 32: data.v1.ExchangeResponse.caught_up:type_name -> data.v1.CaughtUp
-	29, // 33: data.v1.ExchangeResponse.heartbeat:type_name -> data.v1.Heartbeat
-	30, // 34: data.v1.ExchangeResponse.sealed:type_name -> data.v1.Sealed
-	6,  // 35: data.v1.UploadRequest.Open.producer:type_name -> data.v1.Producer
-	6,  // 36: data.v1.ExchangeRequest.Open.producer:type_name -> data.v1.Producer
-	37, // 37: data.v1.ExchangeRequest.Open.read:type_name -> data.v1.ExchangeRequest.Read
-	40, // 38: data.v1.ExchangeRequest.Read.time:type_name -> google.protobuf.Timestamp
-	41, // 39: data.v1.ExchangeRequest.Read.heartbeat_interval:type_name -> google.protobuf.Duration
-	0,  // 40: data.v1.ExchangeResponse.Ack.durability:type_name -> data.v1.Durability
-	8,  // 41: data.v1.DataService.CreateStream:input_type -> data.v1.CreateStreamRequest
-	10, // 42: data.v1.DataService.GetStream:input_type -> data.v1.GetStreamRequest
-	12, // 43: data.v1.DataService.ListStreams:input_type -> data.v1.ListStreamsRequest
-	14, // 44: data.v1.DataService.DeleteStream:input_type -> data.v1.DeleteStreamRequest
-	16, // 45: data.v1.DataService.TrimStream:input_type -> data.v1.TrimStreamRequest
-	18, // 46: data.v1.DataService.SealStream:input_type -> data.v1.SealStreamRequest
-	20, // 47: data.v1.DataService.ClaimProducer:input_type -> data.v1.ClaimProducerRequest
-	22, // 48: data.v1.DataService.Append:input_type -> data.v1.AppendRequest
-	25, // 49: data.v1.DataService.Upload:input_type -> data.v1.UploadRequest
-	27, // 50: data.v1.DataService.Read:input_type -> data.v1.ReadRequest
-	32, // 51: data.v1.DataService.Exchange:input_type -> data.v1.ExchangeRequest
-	9,  // 52: data.v1.DataService.CreateStream:output_type -> data.v1.CreateStreamResponse
-	11, // 53: data.v1.DataService.GetStream:output_type -> data.v1.GetStreamResponse
-	13, // 54: data.v1.DataService.ListStreams:output_type -> data.v1.ListStreamsResponse
-	15, // 55: data.v1.DataService.DeleteStream:output_type -> data.v1.DeleteStreamResponse
-	17, // 56: data.v1.DataService.TrimStream:output_type -> data.v1.TrimStreamResponse
-	19, // 57: data.v1.DataService.SealStream:output_type -> data.v1.SealStreamResponse
-	21, // 58: data.v1.DataService.ClaimProducer:output_type -> data.v1.ClaimProducerResponse
-	23, // 59: data.v1.DataService.Append:output_type -> data.v1.AppendResponse
-	26, // 60: data.v1.DataService.Upload:output_type -> data.v1.UploadResponse
-	31, // 61: data.v1.DataService.Read:output_type -> data.v1.ReadResponse
-	33, // 62: data.v1.DataService.Exchange:output_type -> data.v1.ExchangeResponse
-	52, // [52:63] is the sub-list for method output_type
-	41, // [41:52] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	37, // 6: data.v1.Stream.metadata:type_name -> data.v1.Stream.MetadataEntry
+	46, // 7: data.v1.Retention.max_age:type_name -> google.protobuf.Duration
+	1,  // 8: data.v1.DataError.reason:type_name -> data.v1.DataError.Reason
+	5,  // 9: data.v1.CreateStreamRequest.retention:type_name -> data.v1.Retention
+	38, // 10: data.v1.CreateStreamRequest.metadata:type_name -> data.v1.CreateStreamRequest.MetadataEntry
+	4,  // 11: data.v1.CreateStreamResponse.stream:type_name -> data.v1.Stream
+	4,  // 12: data.v1.GetStreamResponse.stream:type_name -> data.v1.Stream
+	4,  // 13: data.v1.ListStreamsResponse.streams:type_name -> data.v1.Stream
+	39, // 14: data.v1.UpdateStreamRequest.retention:type_name -> data.v1.UpdateStreamRequest.RetentionChange
+	4,  // 15: data.v1.UpdateStreamResponse.stream:type_name -> data.v1.Stream
+	4,  // 16: data.v1.TrimStreamResponse.stream:type_name -> data.v1.Stream
+	4,  // 17: data.v1.SealStreamResponse.stream:type_name -> data.v1.Stream
+	2,  // 18: data.v1.AppendRequest.records:type_name -> data.v1.Record
+	6,  // 19: data.v1.AppendRequest.producer:type_name -> data.v1.Producer
+	0,  // 20: data.v1.AppendResponse.durability:type_name -> data.v1.Durability
+	2,  // 21: data.v1.AppendBatch.records:type_name -> data.v1.Record
+	40, // 22: data.v1.UploadRequest.open:type_name -> data.v1.UploadRequest.Open
+	26, // 23: data.v1.UploadRequest.append:type_name -> data.v1.AppendBatch
+	0,  // 24: data.v1.UploadResponse.durability:type_name -> data.v1.Durability
+	45, // 25: data.v1.ReadRequest.time:type_name -> google.protobuf.Timestamp
+	46, // 26: data.v1.ReadRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	3,  // 27: data.v1.ReadResponse.batch:type_name -> data.v1.RecordBatch
+	30, // 28: data.v1.ReadResponse.caught_up:type_name -> data.v1.CaughtUp
+	31, // 29: data.v1.ReadResponse.heartbeat:type_name -> data.v1.Heartbeat
+	32, // 30: data.v1.ReadResponse.sealed:type_name -> data.v1.Sealed
+	41, // 31: data.v1.ExchangeRequest.open:type_name -> data.v1.ExchangeRequest.Open
+	26, // 32: data.v1.ExchangeRequest.append:type_name -> data.v1.AppendBatch
+	43, // 33: data.v1.ExchangeResponse.opened:type_name -> data.v1.ExchangeResponse.Opened
+	44, // 34: data.v1.ExchangeResponse.ack:type_name -> data.v1.ExchangeResponse.Ack
+	3,  // 35: data.v1.ExchangeResponse.batch:type_name -> data.v1.RecordBatch
+	30, // 36: data.v1.ExchangeResponse.caught_up:type_name -> data.v1.CaughtUp
+	31, // 37: data.v1.ExchangeResponse.heartbeat:type_name -> data.v1.Heartbeat
+	32, // 38: data.v1.ExchangeResponse.sealed:type_name -> data.v1.Sealed
+	46, // 39: data.v1.UpdateStreamRequest.RetentionChange.max_age:type_name -> google.protobuf.Duration
+	6,  // 40: data.v1.UploadRequest.Open.producer:type_name -> data.v1.Producer
+	6,  // 41: data.v1.ExchangeRequest.Open.producer:type_name -> data.v1.Producer
+	42, // 42: data.v1.ExchangeRequest.Open.read:type_name -> data.v1.ExchangeRequest.Read
+	45, // 43: data.v1.ExchangeRequest.Read.time:type_name -> google.protobuf.Timestamp
+	46, // 44: data.v1.ExchangeRequest.Read.heartbeat_interval:type_name -> google.protobuf.Duration
+	0,  // 45: data.v1.ExchangeResponse.Ack.durability:type_name -> data.v1.Durability
+	8,  // 46: data.v1.DataService.CreateStream:input_type -> data.v1.CreateStreamRequest
+	10, // 47: data.v1.DataService.GetStream:input_type -> data.v1.GetStreamRequest
+	12, // 48: data.v1.DataService.ListStreams:input_type -> data.v1.ListStreamsRequest
+	14, // 49: data.v1.DataService.UpdateStream:input_type -> data.v1.UpdateStreamRequest
+	16, // 50: data.v1.DataService.DeleteStream:input_type -> data.v1.DeleteStreamRequest
+	18, // 51: data.v1.DataService.TrimStream:input_type -> data.v1.TrimStreamRequest
+	20, // 52: data.v1.DataService.SealStream:input_type -> data.v1.SealStreamRequest
+	22, // 53: data.v1.DataService.ClaimProducer:input_type -> data.v1.ClaimProducerRequest
+	24, // 54: data.v1.DataService.Append:input_type -> data.v1.AppendRequest
+	27, // 55: data.v1.DataService.Upload:input_type -> data.v1.UploadRequest
+	29, // 56: data.v1.DataService.Read:input_type -> data.v1.ReadRequest
+	34, // 57: data.v1.DataService.Exchange:input_type -> data.v1.ExchangeRequest
+	9,  // 58: data.v1.DataService.CreateStream:output_type -> data.v1.CreateStreamResponse
+	11, // 59: data.v1.DataService.GetStream:output_type -> data.v1.GetStreamResponse
+	13, // 60: data.v1.DataService.ListStreams:output_type -> data.v1.ListStreamsResponse
+	15, // 61: data.v1.DataService.UpdateStream:output_type -> data.v1.UpdateStreamResponse
+	17, // 62: data.v1.DataService.DeleteStream:output_type -> data.v1.DeleteStreamResponse
+	19, // 63: data.v1.DataService.TrimStream:output_type -> data.v1.TrimStreamResponse
+	21, // 64: data.v1.DataService.SealStream:output_type -> data.v1.SealStreamResponse
+	23, // 65: data.v1.DataService.ClaimProducer:output_type -> data.v1.ClaimProducerResponse
+	25, // 66: data.v1.DataService.Append:output_type -> data.v1.AppendResponse
+	28, // 67: data.v1.DataService.Upload:output_type -> data.v1.UploadResponse
+	33, // 68: data.v1.DataService.Read:output_type -> data.v1.ReadResponse
+	35, // 69: data.v1.DataService.Exchange:output_type -> data.v1.ExchangeResponse
+	58, // [58:70] is the sub-list for method output_type
+	46, // [46:58] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_data_v1_data_proto_init() }
@@ -3300,29 +3709,29 @@ func file_data_v1_data_proto_init() {
 		return
 	}
 	file_data_v1_data_proto_msgTypes[5].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[16].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[20].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[18].OneofWrappers = []any{}
 	file_data_v1_data_proto_msgTypes[22].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[23].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[24].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[25].OneofWrappers = []any{
 		(*UploadRequest_Open_)(nil),
 		(*UploadRequest_Append)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[25].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[27].OneofWrappers = []any{
 		(*ReadRequest_Seq)(nil),
 		(*ReadRequest_Time)(nil),
 		(*ReadRequest_TailOffset)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[29].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[31].OneofWrappers = []any{
 		(*ReadResponse_Batch)(nil),
 		(*ReadResponse_CaughtUp)(nil),
 		(*ReadResponse_Heartbeat)(nil),
 		(*ReadResponse_Sealed)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[30].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[32].OneofWrappers = []any{
 		(*ExchangeRequest_Open_)(nil),
 		(*ExchangeRequest_Append)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[31].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[33].OneofWrappers = []any{
 		(*ExchangeResponse_Opened_)(nil),
 		(*ExchangeResponse_Ack_)(nil),
 		(*ExchangeResponse_Batch)(nil),
@@ -3330,21 +3739,22 @@ func file_data_v1_data_proto_init() {
 		(*ExchangeResponse_Heartbeat)(nil),
 		(*ExchangeResponse_Sealed)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[33].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[34].OneofWrappers = []any{}
-	file_data_v1_data_proto_msgTypes[35].OneofWrappers = []any{
+	file_data_v1_data_proto_msgTypes[37].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[38].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[39].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[40].OneofWrappers = []any{
 		(*ExchangeRequest_Read_Seq)(nil),
 		(*ExchangeRequest_Read_Time)(nil),
 		(*ExchangeRequest_Read_TailOffset)(nil),
 	}
-	file_data_v1_data_proto_msgTypes[36].OneofWrappers = []any{}
+	file_data_v1_data_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_data_v1_data_proto_rawDesc), len(file_data_v1_data_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ const (
 	DataService_CreateStream_FullMethodName  = "/data.v1.DataService/CreateStream"
 	DataService_GetStream_FullMethodName     = "/data.v1.DataService/GetStream"
 	DataService_ListStreams_FullMethodName   = "/data.v1.DataService/ListStreams"
+	DataService_UpdateStream_FullMethodName  = "/data.v1.DataService/UpdateStream"
 	DataService_DeleteStream_FullMethodName  = "/data.v1.DataService/DeleteStream"
 	DataService_TrimStream_FullMethodName    = "/data.v1.DataService/TrimStream"
 	DataService_SealStream_FullMethodName    = "/data.v1.DataService/SealStream"
@@ -54,8 +55,11 @@ type DataServiceClient interface {
 	// ListStreams lists streams in the order of their names, page by page. A
 	// caller sees only streams that its token may read.
 	ListStreams(ctx context.Context, in *ListStreamsRequest, opts ...grpc.CallOption) (*ListStreamsResponse, error)
+	// UpdateStream changes how long a stream keeps its records.
+	UpdateStream(ctx context.Context, in *UpdateStreamRequest, opts ...grpc.CallOption) (*UpdateStreamResponse, error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0.
+	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+	// another uid.
 	DeleteStream(ctx context.Context, in *DeleteStreamRequest, opts ...grpc.CallOption) (*DeleteStreamResponse, error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
@@ -130,6 +134,16 @@ func (c *dataServiceClient) ListStreams(ctx context.Context, in *ListStreamsRequ
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListStreamsResponse)
 	err := c.cc.Invoke(ctx, DataService_ListStreams_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *dataServiceClient) UpdateStream(ctx context.Context, in *UpdateStreamRequest, opts ...grpc.CallOption) (*UpdateStreamResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateStreamResponse)
+	err := c.cc.Invoke(ctx, DataService_UpdateStream_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -253,8 +267,11 @@ type DataServiceServer interface {
 	// ListStreams lists streams in the order of their names, page by page. A
 	// caller sees only streams that its token may read.
 	ListStreams(context.Context, *ListStreamsRequest) (*ListStreamsResponse, error)
+	// UpdateStream changes how long a stream keeps its records.
+	UpdateStream(context.Context, *UpdateStreamRequest) (*UpdateStreamResponse, error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0.
+	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+	// another uid.
 	DeleteStream(context.Context, *DeleteStreamRequest) (*DeleteStreamResponse, error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
@@ -313,6 +330,9 @@ func (UnimplementedDataServiceServer) GetStream(context.Context, *GetStreamReque
 }
 func (UnimplementedDataServiceServer) ListStreams(context.Context, *ListStreamsRequest) (*ListStreamsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListStreams not implemented")
+}
+func (UnimplementedDataServiceServer) UpdateStream(context.Context, *UpdateStreamRequest) (*UpdateStreamResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateStream not implemented")
 }
 func (UnimplementedDataServiceServer) DeleteStream(context.Context, *DeleteStreamRequest) (*DeleteStreamResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteStream not implemented")
@@ -409,6 +429,24 @@ func _DataService_ListStreams_Handler(srv interface{}, ctx context.Context, dec 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(DataServiceServer).ListStreams(ctx, req.(*ListStreamsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _DataService_UpdateStream_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateStreamRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataServiceServer).UpdateStream(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataService_UpdateStream_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataServiceServer).UpdateStream(ctx, req.(*UpdateStreamRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -546,6 +584,10 @@ var DataService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListStreams",
 			Handler:    _DataService_ListStreams_Handler,
+		},
+		{
+			MethodName: "UpdateStream",
+			Handler:    _DataService_UpdateStream_Handler,
 		},
 		{
 			MethodName: "DeleteStream",

@@ -40,6 +40,9 @@ const (
 	DataServiceGetStreamProcedure = "/data.v1.DataService/GetStream"
 	// DataServiceListStreamsProcedure is the fully-qualified name of the DataService's ListStreams RPC.
 	DataServiceListStreamsProcedure = "/data.v1.DataService/ListStreams"
+	// DataServiceUpdateStreamProcedure is the fully-qualified name of the DataService's UpdateStream
+	// RPC.
+	DataServiceUpdateStreamProcedure = "/data.v1.DataService/UpdateStream"
 	// DataServiceDeleteStreamProcedure is the fully-qualified name of the DataService's DeleteStream
 	// RPC.
 	DataServiceDeleteStreamProcedure = "/data.v1.DataService/DeleteStream"
@@ -70,8 +73,11 @@ type DataServiceClient interface {
 	// ListStreams lists streams in the order of their names, page by page. A
 	// caller sees only streams that its token may read.
 	ListStreams(context.Context, *connect.Request[v1.ListStreamsRequest]) (*connect.Response[v1.ListStreamsResponse], error)
+	// UpdateStream changes how long a stream keeps its records.
+	UpdateStream(context.Context, *connect.Request[v1.UpdateStreamRequest]) (*connect.Response[v1.UpdateStreamResponse], error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0.
+	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+	// another uid.
 	DeleteStream(context.Context, *connect.Request[v1.DeleteStreamRequest]) (*connect.Response[v1.DeleteStreamResponse], error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
@@ -145,6 +151,12 @@ func NewDataServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		updateStream: connect.NewClient[v1.UpdateStreamRequest, v1.UpdateStreamResponse](
+			httpClient,
+			baseURL+DataServiceUpdateStreamProcedure,
+			connect.WithSchema(dataServiceMethods.ByName("UpdateStream")),
+			connect.WithClientOptions(opts...),
+		),
 		deleteStream: connect.NewClient[v1.DeleteStreamRequest, v1.DeleteStreamResponse](
 			httpClient,
 			baseURL+DataServiceDeleteStreamProcedure,
@@ -201,6 +213,7 @@ type dataServiceClient struct {
 	createStream  *connect.Client[v1.CreateStreamRequest, v1.CreateStreamResponse]
 	getStream     *connect.Client[v1.GetStreamRequest, v1.GetStreamResponse]
 	listStreams   *connect.Client[v1.ListStreamsRequest, v1.ListStreamsResponse]
+	updateStream  *connect.Client[v1.UpdateStreamRequest, v1.UpdateStreamResponse]
 	deleteStream  *connect.Client[v1.DeleteStreamRequest, v1.DeleteStreamResponse]
 	trimStream    *connect.Client[v1.TrimStreamRequest, v1.TrimStreamResponse]
 	sealStream    *connect.Client[v1.SealStreamRequest, v1.SealStreamResponse]
@@ -224,6 +237,11 @@ func (c *dataServiceClient) GetStream(ctx context.Context, req *connect.Request[
 // ListStreams calls data.v1.DataService.ListStreams.
 func (c *dataServiceClient) ListStreams(ctx context.Context, req *connect.Request[v1.ListStreamsRequest]) (*connect.Response[v1.ListStreamsResponse], error) {
 	return c.listStreams.CallUnary(ctx, req)
+}
+
+// UpdateStream calls data.v1.DataService.UpdateStream.
+func (c *dataServiceClient) UpdateStream(ctx context.Context, req *connect.Request[v1.UpdateStreamRequest]) (*connect.Response[v1.UpdateStreamResponse], error) {
+	return c.updateStream.CallUnary(ctx, req)
 }
 
 // DeleteStream calls data.v1.DataService.DeleteStream.
@@ -276,8 +294,11 @@ type DataServiceHandler interface {
 	// ListStreams lists streams in the order of their names, page by page. A
 	// caller sees only streams that its token may read.
 	ListStreams(context.Context, *connect.Request[v1.ListStreamsRequest]) (*connect.Response[v1.ListStreamsResponse], error)
+	// UpdateStream changes how long a stream keeps its records.
+	UpdateStream(context.Context, *connect.Request[v1.UpdateStreamRequest]) (*connect.Response[v1.UpdateStreamResponse], error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0.
+	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
+	// another uid.
 	DeleteStream(context.Context, *connect.Request[v1.DeleteStreamRequest]) (*connect.Response[v1.DeleteStreamResponse], error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
@@ -347,6 +368,12 @@ func NewDataServiceHandler(svc DataServiceHandler, opts ...connect.HandlerOption
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	dataServiceUpdateStreamHandler := connect.NewUnaryHandler(
+		DataServiceUpdateStreamProcedure,
+		svc.UpdateStream,
+		connect.WithSchema(dataServiceMethods.ByName("UpdateStream")),
+		connect.WithHandlerOptions(opts...),
+	)
 	dataServiceDeleteStreamHandler := connect.NewUnaryHandler(
 		DataServiceDeleteStreamProcedure,
 		svc.DeleteStream,
@@ -403,6 +430,8 @@ func NewDataServiceHandler(svc DataServiceHandler, opts ...connect.HandlerOption
 			dataServiceGetStreamHandler.ServeHTTP(w, r)
 		case DataServiceListStreamsProcedure:
 			dataServiceListStreamsHandler.ServeHTTP(w, r)
+		case DataServiceUpdateStreamProcedure:
+			dataServiceUpdateStreamHandler.ServeHTTP(w, r)
 		case DataServiceDeleteStreamProcedure:
 			dataServiceDeleteStreamHandler.ServeHTTP(w, r)
 		case DataServiceTrimStreamProcedure:
@@ -438,6 +467,10 @@ func (UnimplementedDataServiceHandler) GetStream(context.Context, *connect.Reque
 
 func (UnimplementedDataServiceHandler) ListStreams(context.Context, *connect.Request[v1.ListStreamsRequest]) (*connect.Response[v1.ListStreamsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("data.v1.DataService.ListStreams is not implemented"))
+}
+
+func (UnimplementedDataServiceHandler) UpdateStream(context.Context, *connect.Request[v1.UpdateStreamRequest]) (*connect.Response[v1.UpdateStreamResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("data.v1.DataService.UpdateStream is not implemented"))
 }
 
 func (UnimplementedDataServiceHandler) DeleteStream(context.Context, *connect.Request[v1.DeleteStreamRequest]) (*connect.Response[v1.DeleteStreamResponse], error) {
