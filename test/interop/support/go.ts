@@ -10,10 +10,11 @@ const module = join(import.meta.dirname, "../go");
 /** How long a build without anything in Go's cache may take, in milliseconds. */
 const buildTimeoutMs = 10 * 60_000;
 
+type GoProgram =
+  "greetclient" | "greetserver" | "historycheck" | "historyclient" | "producerclient" | "rawclient" | "sessionclient";
+
 /** Builds the programs in ../go before the tests of a file, and says where each is. */
-export function useGoPrograms<Name extends "rawclient" | "greetclient" | "greetserver" | "sessionclient">(
-  ...names: Name[]
-): (name: Name) => string {
+export function useGoPrograms<Name extends GoProgram>(...names: Name[]): (name: Name) => string {
   let dir = "";
   beforeAll(async () => {
     dir = await mkdtemp(join(tmpdir(), "sluice-go-"));
