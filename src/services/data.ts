@@ -184,10 +184,10 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
             duplicateBatches++;
           } else {
             firstSeq ??= result.firstSeq;
+            nextSeq = result.nextSeq;
             records += batch.records;
             bytes += batch.bytes;
           }
-          nextSeq = result.nextSeq;
           seal = batch.seal;
         }
       } finally {

@@ -101,6 +101,13 @@ describeOnEachStore("appends", (server) => {
         duplicateBatches: 2n,
         sealed: false,
       });
+      // With nothing stored, both are the tail, and not where the repeats were.
+      expect(await upload(data, ...first)).toMatchObject({
+        firstSeq: 5n,
+        nextSeq: 5n,
+        records: 0n,
+        duplicateBatches: 2n,
+      });
       const none = await upload(data, open({ stream }));
       expect(none).toMatchObject({ firstSeq: 5n, nextSeq: 5n, records: 0n, bytes: 0n, duplicateBatches: 0n });
       expect(await stored(data, stream)).toEqual(["before", "a", "bc", "d", "e"]);
