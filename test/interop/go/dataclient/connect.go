@@ -124,6 +124,9 @@ func (e connectExchange) CloseSend() error { return ofConnect(e.stream.CloseRequ
 
 func (e connectExchange) Receive() (*datav1.ExchangeResponse, error) {
 	response, err := e.stream.Receive()
+	if errors.Is(err, io.EOF) {
+		return nil, io.EOF
+	}
 	return response, ofConnect(err)
 }
 
@@ -131,17 +134,13 @@ func (e connectExchange) Receive() (*datav1.ExchangeResponse, error) {
 // in a response's body, such as one that ends with its connection.
 var httpStatus = regexp.MustCompile(`^[0-9]{3} `)
 
-// ofConnect translates an error of connect-go. Nil stays nil, and the end of a
-// stream io.EOF.
+// ofConnect translates an error of connect-go; nil stays nil.
 func ofConnect(err error) error {
 	if err == nil {
 		return nil
 	}
 	var failure *connect.Error
 	if !errors.As(err, &failure) {
-		if errors.Is(err, io.EOF) {
-			return io.EOF
-		}
 		return &Error{Code: connect.CodeUnknown.String(), Message: err.Error()}
 	}
 	result := &Error{Code: failure.Code().String(), Message: failure.Message()}
