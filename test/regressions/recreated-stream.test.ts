@@ -8,7 +8,7 @@ const MiB = 1024 * 1024;
 
 // A reader that was behind went on in the new stream, as if it were the old one.
 describeOnEachStore("a stream that is deleted and made again under its name", (server) => {
-  it("ends the readers of the old one with NOT_FOUND, also those that were behind", async () => {
+  it("ends the readers of the old one, also those that were behind", async () => {
     const data = useClient(DataService, server().url);
     const stream = "again";
     const fill = async (byte: number): Promise<void> => {
@@ -33,8 +33,8 @@ describeOnEachStore("a stream that is deleted and made again under its name", (s
         }
       })(),
     );
-    expect(error.code).toBe(Code.NotFound);
-    expect(dataErrorOf(error).reason).toBe(Reason.STREAM_NOT_FOUND);
+    expect(error.code).toBe(Code.FailedPrecondition);
+    expect(dataErrorOf(error).reason).toBe(Reason.STREAM_REPLACED);
     expect([...seen]).toEqual([1]);
   });
 });

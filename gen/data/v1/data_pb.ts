@@ -1928,8 +1928,9 @@ export const DataService: GenService<{
   },
   /**
    * DeleteStream removes a stream and its records. Its readers end with
-   * NOT_FOUND. A stream made later under the same name starts at seq 0, and has
-   * another uid.
+   * NOT_FOUND or, once there is another stream of the name, with
+   * FAILED_PRECONDITION (REASON_STREAM_REPLACED). That one starts at seq 0, and
+   * has another uid.
    *
    * @generated from rpc data.v1.DataService.DeleteStream
    */

@@ -58,8 +58,9 @@ type DataServiceClient interface {
 	// UpdateStream changes how long a stream keeps its records.
 	UpdateStream(ctx context.Context, in *UpdateStreamRequest, opts ...grpc.CallOption) (*UpdateStreamResponse, error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
-	// another uid.
+	// NOT_FOUND or, once there is another stream of the name, with
+	// FAILED_PRECONDITION (REASON_STREAM_REPLACED). That one starts at seq 0, and
+	// has another uid.
 	DeleteStream(ctx context.Context, in *DeleteStreamRequest, opts ...grpc.CallOption) (*DeleteStreamResponse, error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
@@ -270,8 +271,9 @@ type DataServiceServer interface {
 	// UpdateStream changes how long a stream keeps its records.
 	UpdateStream(context.Context, *UpdateStreamRequest) (*UpdateStreamResponse, error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
-	// another uid.
+	// NOT_FOUND or, once there is another stream of the name, with
+	// FAILED_PRECONDITION (REASON_STREAM_REPLACED). That one starts at seq 0, and
+	// has another uid.
 	DeleteStream(context.Context, *DeleteStreamRequest) (*DeleteStreamResponse, error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.

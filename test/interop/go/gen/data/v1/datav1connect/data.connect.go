@@ -76,8 +76,9 @@ type DataServiceClient interface {
 	// UpdateStream changes how long a stream keeps its records.
 	UpdateStream(context.Context, *connect.Request[v1.UpdateStreamRequest]) (*connect.Response[v1.UpdateStreamResponse], error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
-	// another uid.
+	// NOT_FOUND or, once there is another stream of the name, with
+	// FAILED_PRECONDITION (REASON_STREAM_REPLACED). That one starts at seq 0, and
+	// has another uid.
 	DeleteStream(context.Context, *connect.Request[v1.DeleteStreamRequest]) (*connect.Response[v1.DeleteStreamResponse], error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
@@ -297,8 +298,9 @@ type DataServiceHandler interface {
 	// UpdateStream changes how long a stream keeps its records.
 	UpdateStream(context.Context, *connect.Request[v1.UpdateStreamRequest]) (*connect.Response[v1.UpdateStreamResponse], error)
 	// DeleteStream removes a stream and its records. Its readers end with
-	// NOT_FOUND. A stream made later under the same name starts at seq 0, and has
-	// another uid.
+	// NOT_FOUND or, once there is another stream of the name, with
+	// FAILED_PRECONDITION (REASON_STREAM_REPLACED). That one starts at seq 0, and
+	// has another uid.
 	DeleteStream(context.Context, *connect.Request[v1.DeleteStreamRequest]) (*connect.Response[v1.DeleteStreamResponse], error)
 	// TrimStream removes the oldest records. Trimming what is already gone is
 	// not an error.
