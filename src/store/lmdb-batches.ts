@@ -3,6 +3,7 @@ import type { StoredBatch, StreamInfo } from "./store.ts";
 import { decodeBatch, decodeHead } from "./lmdb-codec.ts";
 import type { Commit } from "./lmdb-commit.ts";
 import type { StreamRow, Tables } from "./lmdb-env.ts";
+import { overflowPagesOf } from "./lmdb-page-bound.ts";
 
 /** Keys that one operation removes at most, so that a large stream does not hold up the others. */
 export const removalChunk = 500;
@@ -68,6 +69,8 @@ export function dropBefore(
   let looked = 0;
   let lookedBytes = 0;
   let done = until === beforeSeq;
+  let freedPages = 0;
+  const gone: [number, number][] = [];
   for (const batch of headsFrom(tables, id, batchStart(tables, id, head) ?? head, until)) {
     if (looked++ === removalChunk || lookedBytes > removalChunkBytes) {
       done = false;
@@ -77,8 +80,11 @@ export function dropBefore(
     const end = Math.min(batch.nextSeq, until);
     freed += sizeBetween(batch, head, end);
     head = end;
-    if (batch.nextSeq <= until) commit.remove(tables.batches, [id, batch.firstSeq]);
+    if (batch.nextSeq > until) continue;
+    gone.push([id, batch.firstSeq]);
+    freedPages += overflowPagesOf(batch.value.byteLength);
   }
+  commit.removeRun(tables.batches, gone, freedPages);
   const trimmed = { ...info, head: done ? Math.max(head, beforeSeq) : head, bytes: info.bytes - freed };
   return { row: { ...row, info: trimmed }, done, freed };
 }

@@ -4,7 +4,11 @@ import type { ProducerState } from "./append-rules.ts";
 import { removalChunk } from "./lmdb-batches.ts";
 import type { Commit, Committer } from "./lmdb-commit.ts";
 import type { Tables } from "./lmdb-env.ts";
+import { overflowPagesOf } from "./lmdb-page-bound.ts";
 import type { OpenProducers } from "./open-producers.ts";
+
+/** A large batch, in bytes. The list of the pages that a deleted one frees takes a 512th of it; its size is not read. */
+const usualBatchBytes = 1024 * 1024;
 
 /** Removes, some at a time, what deleted streams have left. */
 export async function collectGarbage(tables: Tables, committer: Committer): Promise<void> {
@@ -21,9 +25,9 @@ export async function collectGarbage(tables: Tables, committer: Committer): Prom
           producers: [...producers.getKeys(range)],
           positions: [...positions.getKeys(range)],
         };
-        for (const key of found.batches) commit.remove(batches, key);
-        for (const key of found.producers) commit.remove(producers, key);
-        for (const key of found.positions) commit.remove(positions, key);
+        commit.removeRun(batches, found.batches, found.batches.length * overflowPagesOf(usualBatchBytes));
+        commit.removeRun(producers, found.producers);
+        commit.removeRun(positions, found.positions);
         const removed = found.batches.length + found.producers.length + found.positions.length;
         if (removed === 0) commit.remove(garbage, id);
         return removed > 0;
@@ -40,7 +44,9 @@ export function forgetPositions(
   state: ProducerState | undefined,
 ): void {
   const next = state?.nextProducerSeq ?? 0;
-  for (let seq = Math.max(0, next - producerWindow); seq < next; seq++) commit.remove(positions, [...producer, seq]);
+  const keys: [number, string, number][] = [];
+  for (let seq = Math.max(0, next - producerWindow); seq < next; seq++) keys.push([...producer, seq]);
+  commit.removeRun(positions, keys);
 }
 
 /** Producers that one sweep looks at, at most; the next one goes on with the others. */

@@ -1,14 +1,19 @@
 import type { Database, Key } from "lmdb";
-import { statfs } from "node:fs/promises";
 import { toError } from "../async/to-error.ts";
-import { DomainError } from "../errors.ts";
+import { DomainError, isDomainError } from "../errors.ts";
+import { isForWantOfSpace } from "./disk-space.ts";
+import type { Purpose } from "./lmdb-headroom.ts";
+import { addPut, noChanges } from "./lmdb-page-bound.ts";
+import type { TreeChanges } from "./lmdb-page-bound.ts";
 
 /** Operations and bytes of one commit: more would keep the event loop for too long. */
 const maxOperations = 1000;
 const maxBytes = 8 * 1024 * 1024;
 
-/** With less free space than this, in bytes, a write that failed did so for want of space. */
-const fullBelow = 16 * 1024 * 1024;
+/** What the numbers of a row take, with their names, in bytes: more than in any of them. */
+const rowBytes = 512;
+/** Bytes in UTF-8 for each UTF-16 unit of a key, at most. */
+const maxBytesPerUnit = 3;
 
 /**
  * In the place of a version lmdb takes a callback (which its types do not say),
@@ -22,7 +27,9 @@ export class Commit {
   readonly #writes: (() => void)[] = [];
   readonly #afterwards: (() => void)[] = [];
   readonly #failures: (() => void)[] = [];
+  readonly #changes = new Map<Database, TreeChanges>();
   #bytes = 0;
+  #purpose: Purpose = "release";
 
   /** By how much the commit changes the size of all records, in bytes. */
   get bytes(): number {
@@ -39,20 +46,48 @@ export class Commit {
     this.#bytes += count;
   }
 
+  /** What is written, by table, for an account of the pages that it takes. */
+  get changes(): ReadonlyMap<Database, TreeChanges> {
+    return this.#changes;
+  }
+
+  /** Whether an operation in it makes the store larger. */
+  get purpose(): Purpose {
+    return this.#purpose;
+  }
+
+  /** Notes that the commit makes the store larger, so that it needs space beyond the reserve. */
+  grows(): void {
+    this.#purpose = "growth";
+  }
+
   get<V, K extends Key>(table: Database<V, K>, key: K): V | undefined {
     const written = this.#written.get(table);
     const text = JSON.stringify(key);
     return written?.has(text) === true ? (written.get(text) as V | undefined) : table.get(key);
   }
 
-  put<V, K extends Key>(table: Database<V, K>, key: K, value: V): void {
-    this.#note(table, key, value);
+  /** `extraBytes`: of a row, what it takes besides its name and its numbers, at most. */
+  put<V, K extends Key>(table: Database<V, K>, key: K, value: V, extraBytes = 0): void {
+    const { text, isNew } = this.#note(table, key, value);
+    const keyBytes = maxBytesPerUnit * text.length;
+    const size = Buffer.isBuffer(value) ? value.byteLength : rowBytes + keyBytes + extraBytes;
+    addPut(this.#changesOf(table), keyBytes, size, isNew);
     this.#writes.push(() => void table.put(key, value, ignored));
   }
 
   remove<V, K extends Key>(table: Database<V, K>, key: K): void {
-    this.#note(table, key, undefined);
-    this.#writes.push(() => void table.remove(key, ignored));
+    this.#changesOf(table).removals++;
+    this.#remove(table, key);
+  }
+
+  /** Removes keys that follow each other in the table. `freedPages`: what their values had for themselves, at most. */
+  removeRun<V, K extends Key>(table: Database<V, K>, keys: readonly K[], freedPages = 0): void {
+    if (keys.length === 0) return;
+    const changes = this.#changesOf(table);
+    changes.runs++;
+    changes.freedPages += freedPages;
+    for (const key of keys) this.#remove(table, key);
   }
 
   /** Runs once the commit is durable. */
@@ -65,29 +100,45 @@ export class Commit {
     this.#failures.push(run);
   }
 
+  /** Takes back what the operations have noted elsewhere: nothing of it is stored. The newest goes first. */
+  fail(): void {
+    for (const run of this.#failures.splice(0).reverse()) run();
+  }
+
   /** Writes everything at once, unless the key is in the meta table, and resolves when it is durable. */
   async flush(meta: Database<unknown, string>, lostKey: string): Promise<void> {
     if (this.#writes.length === 0) return;
-    try {
-      const written = await meta.ifNoExists(lostKey, () => {
-        for (const write of this.#writes) write();
-      });
-      if (!written) throw new OwnershipLost();
-    } catch (error) {
-      for (const run of this.#failures) run();
-      throw error;
-    }
+    const written = await meta.ifNoExists(lostKey, () => {
+      for (const write of this.#writes) write();
+    });
+    if (!written) throw new OwnershipLost();
   }
 
   /** Runs what is to run once the commit is durable. */
   finish(): void {
+    this.#failures.length = 0;
     for (const run of this.#afterwards) run();
   }
 
-  #note(table: unknown, key: Key, value: unknown): void {
+  #remove<V, K extends Key>(table: Database<V, K>, key: K): void {
+    this.#note(table, key, undefined);
+    this.#writes.push(() => void table.remove(key, ignored));
+  }
+
+  #note(table: unknown, key: Key, value: unknown): { readonly text: string; readonly isNew: boolean } {
     let written = this.#written.get(table);
     if (written === undefined) this.#written.set(table, (written = new Map<string, unknown>()));
-    written.set(JSON.stringify(key), value);
+    const text = JSON.stringify(key);
+    const isNew = !written.has(text);
+    written.set(text, value);
+    return { text, isNew };
+  }
+
+  #changesOf<V, K extends Key>(table: Database<V, K>): TreeChanges {
+    const known = table as unknown as Database;
+    let changes = this.#changes.get(known);
+    if (changes === undefined) this.#changes.set(known, (changes = noChanges()));
+    return changes;
   }
 }
 
@@ -113,6 +164,11 @@ export interface CommitterOptions {
   readonly lostKey: string;
   /** May add to each commit, after its operations and before it is written. */
   readonly complete: (commit: Commit) => void;
+  /**
+   * Resolves once the disk has room for the commit, which is what LMDB relies on. What it rejects with is the failure of
+   * the operations, "store-full" only if a commit of one operation has no room either. Absent: LMDB is left to itself.
+   */
+  readonly admit?: (commit: Commit) => Promise<void>;
   /** Called once, when nothing can be written any more. */
   readonly onBroken: (failure: DomainError) => void;
 }
@@ -133,6 +189,8 @@ export class Committer {
   #running: Promise<void> | undefined;
   #isFlushing = false;
   #closed = false;
+  /** Operations of the next commit, at most: fewer while there is no room for all that wait. */
+  #limit = maxOperations;
   /** Why nothing can be written any more. */
   #broken: DomainError | undefined;
 
@@ -182,38 +240,48 @@ export class Committer {
 
   async #commit(): Promise<void> {
     const commit = new Commit();
-    const done: { resolve: () => void; reject: (error: unknown) => void }[] = [];
+    const done: { operation: Operation; resolve: () => void }[] = [];
     const refused: { operation: Operation; error: unknown }[] = [];
     let bytes = 0;
     let taken = 0;
-    while (taken < this.#queue.length && taken < maxOperations && bytes < maxBytes) {
+    while (taken < this.#queue.length && taken < this.#limit && bytes < maxBytes) {
       const operation = this.#queue[taken++];
       if (operation === undefined) break;
       try {
-        done.push({ resolve: operation.run(commit), reject: operation.reject });
+        done.push({ operation, resolve: operation.run(commit) });
         bytes += operation.bytes;
       } catch (error) {
         if (commit.isEmpty) operation.reject(error);
         else refused.push({ operation, error });
       }
     }
-    this.#queue.splice(0, taken);
-    const { dir, meta, lostKey, complete } = this.#options;
+    const operations = this.#queue.splice(0, taken);
+    const { dir, meta, lostKey, complete, admit } = this.#options;
     try {
       complete(commit);
+      if (!commit.isEmpty) await admit?.(commit);
       this.#isFlushing = true;
       try {
         await commit.flush(meta, lostKey);
       } finally {
         this.#isFlushing = false;
       }
+      this.#limit = Math.min(maxOperations, 2 * this.#limit);
       // In the same turn, so that nobody reads in between.
       commit.finish();
       for (const { resolve } of done) resolve();
       for (const { operation, error } of refused) operation.reject(error);
     } catch (error) {
+      commit.fail();
+      const waiting = new Set([...done, ...refused].map(({ operation }) => operation));
+      if (isDomainError(error, "store-full") && waiting.size > 1) {
+        // Those that have room by themselves must not fail with the others.
+        this.#limit = Math.max(1, Math.floor(waiting.size / 2));
+        this.#queue.unshift(...operations.filter((operation) => waiting.has(operation)));
+        return;
+      }
       const failure = error instanceof OwnershipLost ? unavailable(error) : await toDomainError(error, dir);
-      for (const { reject } of done) reject(failure);
+      for (const { operation } of done) operation.reject(failure);
       this.#queue.unshift(...refused.map(({ operation }) => operation));
       if (error instanceof OwnershipLost || !this.#canRead()) this.#break(toError(error));
     }
@@ -243,13 +311,9 @@ function unavailable(cause: Error): DomainError {
 
 /** A commit fails when the disk is full, or when it is broken; LMDB calls both an input/output error. */
 async function toDomainError(error: unknown, dir: string): Promise<DomainError> {
+  if (error instanceof DomainError) return error;
   const cause = await causeOf(error);
-  // A directory that has been moved, or a disk that does not answer, has no free space to tell.
-  const free = await statfs(dir).then(
-    ({ bavail, bsize }) => bavail * bsize,
-    () => Infinity,
-  );
-  const full = free < fullBelow || /ENOSPC|No space|MAP_FULL/i.test(cause.message);
+  const full = await isForWantOfSpace(cause, dir);
   const detail = full ? `the disk of ${dir} is full: free some space` : cause.message;
   return new DomainError({ kind: full ? "store-full" : "store-unavailable", detail }, { cause });
 }

@@ -4,6 +4,9 @@ import { closeSync, existsSync, mkdirSync, openSync, readSync, statSync } from "
 import { dirname, join, resolve } from "node:path";
 import { DomainError } from "../errors.ts";
 import { describeOpenMode, privateModes } from "../file-modes.ts";
+import { lacksSpace } from "./disk-space.ts";
+import { allocateLockFile, extendSync } from "./lmdb-allocation.ts";
+import { statsOf } from "./lmdb-page-bound.ts";
 import type { StreamInfo } from "./store.ts";
 
 /** A stream as it is stored. */
@@ -54,6 +57,9 @@ const magic = 0xbeefc0de;
 /** Where a meta page has the magic number, the page size and the last page's number. */
 const offsets = { magic: 24, pageSize: 48, lastPage: 144 } as const;
 
+/** Space that a start needs, and an end: some transactions of a few pages each, in bytes. */
+export const startBytes = 128 * 1024;
+
 /** The files of an environment. */
 const files = ["data.mdb", "lock.mdb"];
 
@@ -65,12 +71,17 @@ const files = ["data.mdb", "lock.mdb"];
 export function openTables(dir: string, warn: (message: string) => void = () => undefined): Tables {
   const unreadable = (cause: unknown): DomainError =>
     new DomainError({ kind: "store-unreadable", dir, detail: messageOf(cause) }, { cause });
+  const full = (cause: unknown): DomainError => {
+    const detail = `the disk of ${dir} is full, and a start needs ${startBytes / 1024} KiB: free some space on it`;
+    return new DomainError({ kind: "store-full", detail }, { cause });
+  };
   try {
     makeDirectory(resolve(dir), privateModes.directory);
   } catch (cause) {
-    throw unreadable(cause);
+    throw lacksSpace(cause) ? full(cause) : unreadable(cause);
   }
-  const problem = checkFile(join(dir, "data.mdb"), unreadable);
+  const path = join(dir, "data.mdb");
+  const problem = checkFile(path, unreadable);
   if (problem !== undefined) throw new DomainError({ kind: "store-corrupt", dir, detail: problem });
   for (const message of [
     describeOpenMode(dir, privateModes.directory),
@@ -84,9 +95,18 @@ export function openTables(dir: string, warn: (message: string) => void = () => 
     // lmdb's own batches of an event turn are off: ours take their place, and theirs fail unobserved.
     const options = { path: dir, noSubdir: false, maxDbs: 16, overlappingSync: false, eventTurnBatching: false };
     // lmdb reads this option too, but its types do not know it. Without it files are made with 0664.
+    allocateLockFile(dir);
     root = open({ ...options, permissionsMode: privateModes.file } as typeof options);
   } catch (cause) {
-    throw unreadable(cause);
+    throw lacksSpace(cause) ? full(cause) : unreadable(cause);
+  }
+  try {
+    // LMDB writes its tables when they are opened, and must not meet a full disk: see lmdb-headroom.ts.
+    const { lastPageNumber, pageSize } = statsOf(root);
+    extendSync(path, (lastPageNumber + 1) * pageSize, startBytes);
+  } catch (cause) {
+    void root.close();
+    throw lacksSpace(cause) ? full(cause) : unreadable(cause);
   }
   try {
     const meta = root.openDB<unknown, string>({ name: "meta", encoding: "json" });

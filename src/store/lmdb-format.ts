@@ -1,6 +1,13 @@
+import type { Database } from "lmdb";
 import { newUid } from "./identity.ts";
 import { format } from "./lmdb-env.ts";
 import type { StreamRow, Tables } from "./lmdb-env.ts";
+import type { Headroom } from "./lmdb-headroom.ts";
+import { addPut, growthOf, noChanges } from "./lmdb-page-bound.ts";
+import type { TreeChanges } from "./lmdb-page-bound.ts";
+
+/** What a uid adds to a row, in bytes, at most. */
+const uidBytes = 64;
 
 /** Rows that are changed between two looks for more. */
 const rowsAtOnce = 1000;
@@ -17,10 +24,11 @@ type OldRow = Omit<StreamRow, "info"> & { readonly info: Omit<StreamRow["info"],
  * had streams without a uid. A server that knows only an older format would not
  * keep these: it refuses the directory, and says so.
  */
-export function upgrade(tables: Tables): void {
+export async function upgrade(tables: Tables, headroom: Headroom): Promise<void> {
   const { root, meta, streams, retained } = tables;
   const found = meta.get("format");
   if (found === format) return;
+  await headroom.require("release", growthOf(changesOf(tables)));
   root.transactionSync(() => {
     let bytes = 0;
     for (const [name, row] of oldRows(tables)) {
@@ -31,6 +39,21 @@ export function upgrade(tables: Tables): void {
     if (found === 1) meta.putSync("bytes", bytes);
     meta.putSync("format", format);
   });
+}
+
+/** What the upgrade writes, by table. */
+function changesOf(tables: Tables): Map<Database, TreeChanges> {
+  const [meta, streams, retained] = [noChanges(), noChanges(), noChanges()];
+  for (const key of ["bytes", "format"]) addPut(meta, key.length, uidBytes, true);
+  for (const [name, row] of oldRows(tables)) {
+    addPut(streams, 0, uidBytes, true);
+    if (Object.keys(row.info.retention).length > 0) addPut(retained, name.length, uidBytes, true);
+  }
+  return new Map([
+    [tables.meta, meta],
+    [tables.streams, streams],
+    [tables.retained, retained],
+  ]);
 }
 
 /** In parts, because a row is put while others are still to be read. */

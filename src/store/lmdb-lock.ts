@@ -5,6 +5,7 @@ import type { Server } from "node:net";
 import { join } from "node:path";
 import { DomainError } from "../errors.ts";
 import { privateModes } from "../file-modes.ts";
+import { lacksSpace } from "./disk-space.ts";
 import type { Tables } from "./lmdb-env.ts";
 
 /** What the owner of a store holds. */
@@ -82,7 +83,11 @@ function listenOn(dir: string, { path, close }: SocketPath): Promise<Server> {
     });
     server.once("error", (cause) => {
       close();
-      reject(new DomainError({ kind: "store-unreadable", dir, detail: `no lock: ${cause.message}` }, { cause }));
+      const detail = `no lock: ${cause.message}`;
+      const problem = lacksSpace(cause)
+        ? ({ kind: "store-full", detail: `${detail}: free some space on the disk of ${dir}` } as const)
+        : ({ kind: "store-unreadable", dir, detail } as const);
+      reject(new DomainError(problem, { cause }));
     });
     server.listen(path, () => {
       try {

@@ -10,9 +10,11 @@ import type { Commit } from "./lmdb-commit.ts";
 import { openTables } from "./lmdb-env.ts";
 import type { ProducerRow, StreamRow, Tables } from "./lmdb-env.ts";
 import { upgrade } from "./lmdb-format.ts";
+import { Headroom, minReserve } from "./lmdb-headroom.ts";
 import { LiveStreams } from "./lmdb-live.ts";
 import { lockStore } from "./lmdb-lock.ts";
 import type { Ownership } from "./lmdb-lock.ts";
+import { growthOf } from "./lmdb-page-bound.ts";
 import { OpenProducers } from "./open-producers.ts";
 import { newUid } from "./identity.ts";
 import { everything, firstBehind } from "./name-order.ts";
@@ -26,6 +28,7 @@ import type {
   AppenderOptions,
   Claim,
   ClaimOptions,
+  DiskState,
   Expectation,
   ListOptions,
   Metadata,
@@ -45,6 +48,11 @@ export interface LmdbStoreOptions {
   readonly dir: string;
   /** Bytes that the records of all streams may take; an append beyond fails with "store-full". */
   readonly maxBytes: number;
+  /**
+   * Bytes of the disk that appends leave free, and that are kept allocated in the file for deletes and trims, at most;
+   * on a small disk an eighth of it. Default 1 MiB.
+   */
+  readonly diskReserve?: number;
   /** Milliseconds after which an idle producer is forgotten. */
   readonly producerTtlMs: number;
   /** Called with a sentence for what is no reason to fail, such as files that other users can read. */
@@ -57,18 +65,27 @@ export interface LmdbStoreOptions {
 const batchOverhead = 64;
 /** Rows that are read together, between two looks at the time. */
 const rowsAtOnce = 100;
+
 /**
  * Opens a store in a directory, for this process alone. Fails with
- * "store-locked", "store-corrupt" or "store-unreadable".
+ * "store-locked", "store-corrupt", "store-unreadable", or "store-full" if the disk has no space for what a start writes.
  */
 export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
   const tables = openTables(options.dir, options.onWarning);
   try {
     const ownership = await lockStore(options.dir, tables);
+    const headroom = new Headroom(tables, {
+      dir: options.dir,
+      reserve: options.diskReserve ?? minReserve,
+      lostKey: ownership.lostKey,
+      onWarning: options.onWarning ?? (() => undefined),
+    });
     try {
-      upgrade(tables);
-      return new LmdbStore(tables, ownership, options);
+      await headroom.prepare();
+      await upgrade(tables, headroom);
+      return new LmdbStore(tables, ownership, headroom, options);
     } catch (error) {
+      await headroom.close();
       ownership.release();
       throw error;
     }
@@ -84,6 +101,7 @@ class LmdbStore implements Store {
   readonly #committer: Committer;
   readonly #live: LiveStreams;
   readonly #ownership: Ownership;
+  readonly #headroom: Headroom;
   readonly #breaking = new AbortController();
   readonly #maxBytes: number;
   readonly #producerTtlMs: number;
@@ -99,9 +117,10 @@ class LmdbStore implements Store {
   #sweptTo: [number, string] | undefined;
   #collecting: Promise<void> | undefined;
 
-  constructor(tables: Tables, ownership: Ownership, options: LmdbStoreOptions) {
+  constructor(tables: Tables, ownership: Ownership, headroom: Headroom, options: LmdbStoreOptions) {
     this.#tables = tables;
     this.#ownership = ownership;
+    this.#headroom = headroom;
     this.#live = new LiveStreams(
       (name) => tables.streams.get(name),
       () => !this.#committer.isFlushing,
@@ -113,6 +132,7 @@ class LmdbStore implements Store {
       complete: (commit) => {
         this.#countBytes(commit);
       },
+      admit: (commit) => headroom.require(commit.purpose, growthOf(commit.changes)),
       onBroken: (failure) => {
         this.#breaking.abort(failure);
       },
@@ -123,6 +143,11 @@ class LmdbStore implements Store {
     this.#durableBytes = tables.meta.get("bytes") as number;
     this.#bytes = this.#durableBytes;
     this.#collect();
+  }
+
+  get disk(): DiskState {
+    const { bytes, isShort, refusals } = this.#headroom;
+    return { headroomBytes: bytes, isFull: isShort, refusals };
   }
 
   get broken(): AbortSignal {
@@ -270,7 +295,13 @@ class LmdbStore implements Store {
             // It may have been deleted, and made again, since the appender was opened.
             const target = { row: this.#rowIn(commit, stream, info.uid), isNew: false };
             const result = this.#append(commit, target, options, input, size, expectedSeq);
-            if (expectedSeq !== undefined) expectedSeq = result.nextSeq;
+            if (expectedSeq !== undefined) {
+              const before = expectedSeq;
+              commit.onFailure(() => {
+                expectedSeq = before;
+              });
+              expectedSeq = result.nextSeq;
+            }
             return result;
           } catch (error) {
             refused = { commit, error: toError(error) };
@@ -312,6 +343,7 @@ class LmdbStore implements Store {
       const { id, info } = row;
       const state = commit.get(producers, [id, producerId]);
       const epoch = nextEpoch(row.claims, state);
+      commit.grows();
       this.#putRow(commit, { ...row, claims: epoch });
       forgetPositions(this.#tables, commit, [id, producerId], state);
       commit.put(producers, [id, producerId], {
@@ -390,6 +422,7 @@ class LmdbStore implements Store {
   async close(): Promise<void> {
     await this.#committer.close();
     await this.#collecting;
+    await this.#headroom.close();
     this.#ownership.release();
     await this.#tables.root.close();
   }
@@ -424,6 +457,7 @@ class LmdbStore implements Store {
 
   #addRow(commit: Commit, row: StreamRow): void {
     const { name, retention } = row.info;
+    commit.grows();
     commit.put(this.#tables.meta, "nextId", row.id + 1);
     this.#putRow(commit, row);
     if (hasLimits(retention)) commit.put(this.#tables.retained, name, true);
@@ -432,7 +466,7 @@ class LmdbStore implements Store {
   /** Stores the row; `batch` gives what has been appended with it. */
   #putRow(commit: Commit, row: StreamRow, batch?: () => StoredBatch): void {
     const { name } = row.info;
-    commit.put(this.#tables.streams, name, row);
+    commit.put(this.#tables.streams, name, row, metadataBytes(row.info.metadata));
     commit.after(() => {
       this.#live.update(name, row, batch);
     });
@@ -481,6 +515,7 @@ class LmdbStore implements Store {
     if (size > 0 && this.#bytes + size + batchOverhead > this.#maxBytes) {
       throw new DomainError({ kind: "store-full", detail: "--max-store-bytes is reached: delete or trim streams" });
     }
+    commit.grows();
     if (isNew) this.#addRow(commit, row);
     let { info } = row;
     let stored: Buffer | undefined;
@@ -580,4 +615,11 @@ class LmdbStore implements Store {
 
 function hasLimits(retention: Retention): boolean {
   return Object.keys(retention).length > 0;
+}
+
+/** What metadata takes in a row, in bytes, at most: three for each UTF-16 unit, and the lengths. */
+function metadataBytes(metadata: Metadata = {}): number {
+  let bytes = 0;
+  for (const [key, value] of Object.entries(metadata)) bytes += 3 * (key.length + value.length) + 8;
+  return bytes;
 }

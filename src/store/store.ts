@@ -190,6 +190,16 @@ export interface ListOptions {
   readonly limit: number;
 }
 
+/** Space on the disk of a store. */
+export interface DiskState {
+  /** Bytes that are allocated ahead in the store's file. */
+  readonly headroomBytes: number;
+  /** Whether what makes the store larger is refused with "store-full" until there is space. */
+  readonly isFull: boolean;
+  /** Commits that were refused so since the store was opened. */
+  readonly refusals: number;
+}
+
 export interface Store {
   /** What a resolved append stands for. */
   readonly durability: "memory" | "disk";
@@ -198,6 +208,8 @@ export interface Store {
    * then on, until the directory is opened anew.
    */
   readonly broken: AbortSignal;
+  /** Absent if the store uses no disk. */
+  readonly disk?: DiskState;
 
   /** Fails with "stream-exists". */
   create(name: string, retention?: Retention, metadata?: Metadata): Promise<StreamInfo>;

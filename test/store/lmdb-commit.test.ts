@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { open } from "lmdb";
 import type { Database } from "lmdb";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { DomainError } from "../../src/errors.ts";
 import { Committer } from "../../src/store/lmdb-commit.ts";
 import { within } from "../support/deadline.ts";
 
@@ -100,6 +101,53 @@ describe("a group commit that fails", () => {
     await expect(within(10_000, "the second", second)).resolves.toBe("second");
     expect(table.get("key")).toBe("second");
     await expect(claim("third")).rejects.toThrow("second has it");
+    await committer.close();
+  });
+});
+
+describe("a group commit for which the disk has no room", () => {
+  it("is made smaller, and refuses only the operations that do not fit by themselves", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "sluice-commit-"));
+    const root = open({ path: dir, overlappingSync: false, eventTurnBatching: false });
+    const table = root.openDB<string, number>({ name: "table", encoding: "json" });
+    onTestFinished(async () => {
+      await root.close();
+      await rm(dir, { recursive: true });
+    });
+    const full = new DomainError({ kind: "store-full", detail: "no room" });
+    let counted = 0;
+    const committer = new Committer({
+      dir,
+      meta: root.openDB<unknown, string>({ name: "meta", encoding: "json" }),
+      lostKey: "lost",
+      complete: () => undefined,
+      // Room for two keys; what grows has none.
+      admit: (commit) => {
+        const puts = commit.changes.get(table)?.puts ?? 0;
+        return puts > 2 || commit.purpose === "growth" ? Promise.reject(full) : Promise.resolve();
+      },
+      onBroken: () => undefined,
+    });
+    const put = (key: number, grows: boolean): Promise<number> =>
+      committer.submit((commit) => {
+        if (grows) commit.grows();
+        counted++;
+        commit.onFailure(() => counted--);
+        commit.put(table, key, "value");
+        return key;
+      });
+    const repeat = committer.submit((commit) => commit.get(table, 0));
+    const outcomes = await within(
+      10_000,
+      "all outcomes",
+      Promise.allSettled(Array.from({ length: 9 }, (_, key) => put(key, key % 3 === 0))),
+    );
+    expect(outcomes.map(({ status }) => status === "fulfilled")).toEqual(
+      Array.from({ length: 9 }, (_, key) => key % 3 !== 0),
+    );
+    expect([...table.getKeys()]).toEqual([1, 2, 4, 5, 7, 8]);
+    expect(counted).toBe(6);
+    await expect(within(10_000, "an operation that writes nothing", repeat)).resolves.toBeUndefined();
     await committer.close();
   });
 });
