@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-// Lanes that need programs which `npm ci` does not bring: Chromium, Go, grpcurl, Caddy, ngtcp2, strace.
+// Lanes that need programs which `npm ci` does not bring: Chromium, Go, grpcurl, Caddy, ngtcp2, strace, mkfs.ext4.
 export default defineConfig({
   test: {
     include: ["test/interop/**/*.test.ts"],

@@ -34,6 +34,7 @@ import { readTlsFiles } from "./listen/tls-files.ts";
 import { addConnectionMetrics } from "./observe/connection-metrics.ts";
 import { createLogger, noteAtIntervals, printable, redactHeaders } from "./observe/log.ts";
 import type { Logger } from "./observe/log.ts";
+import { addDiskMetrics } from "./observe/disk-metrics.ts";
 import { addHttp3Metrics } from "./observe/http3-metrics.ts";
 import { createMetrics } from "./observe/metrics.ts";
 import { createUnknownPathLog } from "./observe/unknown-paths.ts";
@@ -423,6 +424,7 @@ async function startWith(
   cleanups.push(() => listener.close());
   const quic = http3;
   if (quic !== undefined) addHttp3Metrics(metrics.registry, () => quic.counters);
+  if (store.disk !== undefined) addDiskMetrics(metrics.registry, () => store.disk);
   cleanups.push(() => http3?.close());
   const admin =
     config.adminPort === undefined
@@ -536,6 +538,7 @@ async function openStore(config: Config, onWarning: (message: string) => void): 
       return openLmdbStore({
         dir: config.dataDir,
         maxBytes: config.maxStoreBytes,
+        diskReserve: config.diskReserve,
         producerTtlMs: config.producerTtl,
         onWarning,
       });

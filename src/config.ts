@@ -120,6 +120,12 @@ export const serverOptions = {
     [MiB, 2 ** 46],
     "Size that the records in the lmdb store may reach. Appends beyond it fail with RESOURCE_EXHAUSTED.",
   ),
+  diskReserve: bytes(
+    "disk-reserve",
+    64 * MiB,
+    [MiB, 2 ** 40],
+    "Space on the disk of --data-dir that appends leave free, at most an eighth of the disk. Appends that would need it fail with RESOURCE_EXHAUSTED; reads, trims and deletes go on, in space that the store has allocated ahead. See docs/disk.md.",
+  ),
   sweepInterval: duration("sweep-interval", minute, [100, day], "How often retention is applied to every stream."),
   producerTtl: duration(
     "producer-ttl",
