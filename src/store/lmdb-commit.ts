@@ -1,7 +1,7 @@
 import type { Database, Key } from "lmdb";
 import { toError } from "../async/to-error.ts";
 import { DomainError, isDomainError } from "../errors.ts";
-import { isForWantOfSpace } from "./disk-space.ts";
+import { toDomainError, unavailable } from "./lmdb-failure.ts";
 import type { Purpose } from "./lmdb-headroom.ts";
 import { addPut, noChanges } from "./lmdb-page-bound.ts";
 import type { TreeChanges } from "./lmdb-page-bound.ts";
@@ -302,28 +302,5 @@ export class Committer {
     this.#broken = failure;
     for (const { reject } of this.#queue.splice(0)) reject(failure);
     this.#options.onBroken(failure);
-  }
-}
-
-function unavailable(cause: Error): DomainError {
-  return new DomainError({ kind: "store-unavailable", detail: cause.message }, { cause });
-}
-
-/** A commit fails when the disk is full, or when it is broken; LMDB calls both an input/output error. */
-async function toDomainError(error: unknown, dir: string): Promise<DomainError> {
-  if (error instanceof DomainError) return error;
-  const cause = await causeOf(error);
-  const full = await isForWantOfSpace(cause, dir);
-  const detail = full ? `the disk of ${dir} is full: free some space` : cause.message;
-  return new DomainError({ kind: full ? "store-full" : "store-unavailable", detail }, { cause });
-}
-
-/** lmdb gives the reason as a promise that fails with it. */
-async function causeOf(error: unknown): Promise<Error> {
-  if (!(error instanceof Error) || !("commitError" in error)) return toError(error);
-  try {
-    return toError(await error.commitError);
-  } catch (reason) {
-    return toError(reason);
   }
 }
