@@ -116,6 +116,8 @@ class LmdbStore implements Store {
   /** Where the next sweep goes on with the producers. */
   #sweptTo: [number, string] | undefined;
   #collecting: Promise<void> | undefined;
+  /** Deleted streams may have left something. */
+  #hasGarbage = false;
 
   constructor(tables: Tables, ownership: Ownership, headroom: Headroom, options: LmdbStoreOptions) {
     this.#tables = tables;
@@ -395,6 +397,8 @@ class LmdbStore implements Store {
   async sweep(nowMs: number, signal?: AbortSignal): Promise<void> {
     const slice = new TimeSlice(signal);
     slice.check();
+    // What could not be removed before.
+    if (this.#hasGarbage) this.#collect();
     let last: string | undefined;
     for (;;) {
       const range = { ...(last === undefined ? {} : { start: last, exclusiveStart: true }), limit: rowsAtOnce };
@@ -603,13 +607,24 @@ class LmdbStore implements Store {
     }
   }
 
-  /** Removes what deleted streams have left. A store that is closed, or full, goes on with it later. */
+  /** Removes what deleted streams have left. A store that is closed, or could not write, goes on with it later. */
   #collect(): void {
-    this.#collecting ??= collectGarbage(this.#tables, this.#committer)
-      .catch(() => undefined)
+    this.#hasGarbage = true;
+    this.#collecting ??= this.#collectAll()
+      .catch(() => {
+        this.#hasGarbage = true;
+      })
       .finally(() => {
         this.#collecting = undefined;
       });
+  }
+
+  async #collectAll(): Promise<void> {
+    // More may have been deleted while the last of the rest was removed.
+    while (this.#hasGarbage) {
+      this.#hasGarbage = false;
+      await collectGarbage(this.#tables, this.#committer);
+    }
   }
 }
 

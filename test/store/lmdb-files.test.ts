@@ -79,6 +79,28 @@ describe("an lmdb store's files", () => {
     expect([...firstSeqs.values()]).toEqual([[6], [4, 6], [4, 6]]);
   });
 
+  it("hold nothing of streams that were deleted, whenever each was", async () => {
+    const dir = await useDir();
+    const store = await open(dir);
+    const live = async (name: string): Promise<void> => {
+      const appender = await store.openAppender({ stream: name, createIfMissing: true });
+      for (let i = 0; i < 3; i++) await appender.append({ records: records("a") });
+      await store.delete(name);
+    };
+    // Some are deleted just when what others have left has been removed.
+    for (let round = 0; round < 40; round++) {
+      await Promise.all(Array.from({ length: 1 + (round % 5) }, (_, i) => live(`s${i}`)));
+      for (let turn = 0; turn < round % 7; turn++) await new Promise(setImmediate);
+    }
+    const { root, batches, garbage } = openTables(dir);
+    onTestFinished(async () => {
+      await root.close();
+      await store.close();
+    });
+    const left = (): number => [...batches.getKeys(), ...garbage.getKeys()].length;
+    await until(10_000, "the end of what they have left", () => left() === 0);
+  });
+
   it("are one store's at a time, in a process or in several", async () => {
     const dir = await useDir();
     const store = await open(dir);
