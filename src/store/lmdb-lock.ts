@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { chmodSync, closeSync, openSync, rmSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { rmSync } from "node:fs";
 import type { Server } from "node:net";
 import { join } from "node:path";
+import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { privateModes } from "../file-modes.ts";
+import { isAnswered, listenIn } from "../process-sockets.ts";
 import { lacksSpace } from "./disk-space.ts";
 import type { Tables } from "./lmdb-env.ts";
 
@@ -37,12 +37,11 @@ function lostKeyOf(nonce: string): string {
  */
 export async function lockStore(dir: string, { root, meta }: Tables): Promise<Ownership> {
   const nonce = randomUUID().slice(0, 8);
-  const path = socketPath(dir, nonce);
-  const server = await listenOn(dir, path);
+  const server = await listenOn(dir, nonce);
   const ownerNow = (): Owner => meta.get("owner") as Owner;
   const close = (): void => {
     server.close();
-    rmSync(join(dir, `owner-${nonce}.sock`), { force: true });
+    rmSync(join(dir, socketName(nonce)), { force: true });
   };
   try {
     for (;;) {
@@ -55,7 +54,7 @@ export async function lockStore(dir: string, { root, meta }: Tables): Promise<Ow
         return true;
       });
       if (!won) continue;
-      if (owner !== undefined) rmSync(join(dir, `owner-${owner.nonce}.sock`), { force: true });
+      if (owner !== undefined) rmSync(join(dir, socketName(owner.nonce)), { force: true });
       return {
         lostKey: lostKeyOf(nonce),
         release() {
@@ -76,81 +75,27 @@ export async function lockStore(dir: string, { root, meta }: Tables): Promise<Ow
   }
 }
 
-function listenOn(dir: string, { path, close }: SocketPath): Promise<Server> {
-  return new Promise((resolve, reject) => {
-    const server = createServer((socket) => {
-      socket.destroy();
-    });
-    server.once("error", (cause) => {
-      close();
-      const detail = `no lock: ${cause.message}`;
-      const problem = lacksSpace(cause)
-        ? ({ kind: "store-full", detail: `${detail}: free some space on the disk of ${dir}` } as const)
-        : ({ kind: "store-unreadable", dir, detail } as const);
-      reject(new DomainError(problem, { cause }));
-    });
-    server.listen(path, () => {
-      try {
-        // Connecting needs no more than the owner's own rights; a system without modes for sockets does without.
-        chmodSync(path, privateModes.file);
-      } catch {
-        // In a directory of mode 0700 nobody else reaches it anyway.
-      }
-      close();
-      server.unref();
-      resolve(server);
-    });
-  });
+async function listenOn(dir: string, nonce: string): Promise<Server> {
+  try {
+    return await listenIn(dir, socketName(nonce));
+  } catch (cause) {
+    const detail = `no lock: ${toError(cause).message}`;
+    const problem = lacksSpace(cause)
+      ? ({ kind: "store-full", detail: `${detail}: free some space on the disk of ${dir}` } as const)
+      : ({ kind: "store-unreadable", dir, detail } as const);
+    throw new DomainError(problem, { cause });
+  }
 }
-
-/** How a connection attempt fails when nobody listens: the process has ended, or its socket is gone. */
-const goneCodes: readonly unknown[] = ["ENOENT", "ECONNREFUSED"];
 
 /** Fails with "store-locked" if the owner answers, or if it cannot be told whether it does. */
-function requireGone(dir: string, { nonce, pid }: NonNullable<Owner>): Promise<void> {
-  const { path, close } = socketPath(dir, nonce);
-  return new Promise((resolve, reject) => {
-    const socket = connect(path);
-    const done = (): void => {
-      close();
-      socket.destroy();
-    };
-    socket.once("connect", () => {
-      done();
-      reject(new DomainError({ kind: "store-locked", dir, detail: `process ${pid} has it` }));
-    });
-    socket.once("error", (cause: NodeJS.ErrnoException) => {
-      done();
-      if (goneCodes.includes(cause.code)) {
-        resolve();
-        return;
-      }
-      const detail = `whether process ${pid} still has it cannot be told: ${cause.message}`;
-      reject(new DomainError({ kind: "store-locked", dir, detail }, { cause }));
-    });
+async function requireGone(dir: string, { nonce, pid }: NonNullable<Owner>): Promise<void> {
+  const answered = await isAnswered(dir, socketName(nonce)).catch((cause: unknown) => {
+    const detail = `whether process ${pid} still has it cannot be told: ${toError(cause).message}`;
+    throw new DomainError({ kind: "store-locked", dir, detail }, { cause });
   });
+  if (answered) throw new DomainError({ kind: "store-locked", dir, detail: `process ${pid} has it` });
 }
 
-interface SocketPath {
-  readonly path: string;
-  readonly close: () => void;
-}
-
-/** The longest path of a Unix socket, less the final zero (`sun_path` in unix(7)). */
-const maxSocketPath = 107;
-
-/** The owner's socket. A path that is too long for one is reached through the directory's descriptor. */
-function socketPath(dir: string, nonce: string): SocketPath {
-  const name = `owner-${nonce}.sock`;
-  const path = join(dir, name);
-  if (Buffer.byteLength(path) <= maxSocketPath || process.platform !== "linux") {
-    return { path, close: () => undefined };
-  }
-  const descriptor = openSync(dir, "r");
-  return {
-    path: `/proc/self/fd/${descriptor}/${name}`,
-    close: () => {
-      closeSync(descriptor);
-    },
-  };
+function socketName(nonce: string): string {
+  return `owner-${nonce}.sock`;
 }
