@@ -1,9 +1,14 @@
-import { createHash } from "node:crypto";
-import type { Hash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { constants } from "node:fs";
 import { open, readFile, rename, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { fileError } from "./failure.ts";
+import { join } from "node:path";
+import { CliError, fileError } from "./failure.ts";
+import { openPartDirectory } from "./part-directory.ts";
+import type { PartDirectory } from "./part-directory.ts";
+import { digestOfFile } from "./part-digest.ts";
+import { RecordLengths } from "./record-lengths.ts";
+import { findTarget, replaceTarget } from "./target-file.ts";
+import { writeAll } from "./write-all.ts";
 
 /** How far a pull has come: everything before `seq` stands in the part file, before `offset`. */
 interface Mark {
@@ -13,57 +18,81 @@ interface Mark {
   readonly offset: number;
 }
 
+export interface PartFileOptions {
+  /** The file that is to be written. */
+  readonly output: string;
+  /** What is pulled: a part of another source is not resumed. */
+  readonly source: string;
+  readonly firstSeq: number;
+  /** Stands after each record, and is covered by no checksum. */
+  readonly separator: Uint8Array;
+  readonly signal: AbortSignal;
+}
+
 /** How often the mark is written, in bytes. An interrupted pull repeats this much at most. */
 const markEveryBytes = 8 * 1024 * 1024;
+/** Nobody but this process changes what is in the directory; a link in it would still not be followed. */
+const openFlags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
 
 /**
- * The unfinished copy of a stream: `FILE.part`, and next to it `FILE.part.json`
- * with the mark from which a later pull goes on. `FILE` appears when it is whole.
+ * The unfinished copy of a stream, in a directory beside the target that one pull at a time uses, with the mark from
+ * which a later pull goes on. The target changes when the copy is whole.
  */
 export class PartFile {
+  readonly #options: PartFileOptions;
   readonly #target: string;
-  readonly #source: string;
+  readonly #directory: PartDirectory;
   readonly #file: FileHandle;
-  readonly #hash: Hash;
+  /** Undefined without a separator: then the file has nothing but data. */
+  readonly #lengths: RecordLengths | undefined;
   #seq: number;
   #offset: number;
   #markedAt: number;
+  /** Whether there is something for a later pull, or for somebody to look at. */
+  #keeps = true;
 
   /** Goes on from an earlier pull of the same source, or begins at `firstSeq`. */
-  static async open(target: string, source: string, firstSeq: number): Promise<PartFile> {
-    const mark = await readMark(`${target}.part.json`, source);
+  static async open(options: PartFileOptions): Promise<PartFile> {
+    const { output, firstSeq, separator, signal } = options;
+    const target = await findTarget(output);
+    const directory = await openPartDirectory(target, signal).catch((error: unknown) => {
+      throw error instanceof CliError ? error : fileError(output, "written", error);
+    });
+    const opened: FileHandle[] = [];
     try {
-      if (mark !== undefined) {
-        const resumed = await PartFile.#resume(target, mark);
-        if (resumed !== undefined) return resumed;
-      }
-      const file = await open(`${target}.part`, "w");
-      return new PartFile(target, file, { source, seq: firstSeq, offset: 0 }, createHash("sha256"));
+      const openIn = async (name: string): Promise<FileHandle> => {
+        const file = await open(join(directory.path, name), openFlags, 0o666);
+        opened.push(file);
+        return file;
+      };
+      const data = await openIn("data");
+      const lengths = separator.byteLength === 0 ? undefined : await openIn("lengths");
+      const begin: Mark = { source: options.source, seq: firstSeq, offset: 0 };
+      const mark = (await readMark(directory, options.source)) ?? begin;
+      const whole =
+        (await data.stat()).size >= mark.offset &&
+        (lengths === undefined || (await RecordLengths.has(lengths, mark.seq - firstSeq)));
+      return new PartFile(options, target, directory, data, lengths, whole ? mark : begin);
     } catch (error) {
-      throw fileError(`${target}.part`, "written", error);
+      await Promise.all(opened.map((file) => file.close()));
+      await directory.release();
+      throw fileError(output, "written", error);
     }
   }
 
-  static async #resume(target: string, mark: Mark): Promise<PartFile | undefined> {
-    const file = await open(`${target}.part`, "r+").catch(() => undefined);
-    if (file === undefined) return undefined;
-    if ((await file.stat()).size < mark.offset) {
-      await file.close();
-      return undefined;
-    }
-    const hash = createHash("sha256");
-    if (mark.offset > 0) {
-      for await (const chunk of createReadStream(`${target}.part`, { end: mark.offset - 1 }))
-        hash.update(chunk as Buffer);
-    }
-    return new PartFile(target, file, mark, hash);
-  }
-
-  private constructor(target: string, file: FileHandle, { source, seq, offset }: Mark, hash: Hash) {
+  private constructor(
+    options: PartFileOptions,
+    target: string,
+    directory: PartDirectory,
+    file: FileHandle,
+    lengths: FileHandle | undefined,
+    { seq, offset }: Mark,
+  ) {
+    this.#options = options;
     this.#target = target;
-    this.#source = source;
+    this.#directory = directory;
     this.#file = file;
-    this.#hash = hash;
+    this.#lengths = lengths && new RecordLengths(lengths, seq - options.firstSeq);
     this.#seq = seq;
     this.#offset = offset;
     this.#markedAt = offset;
@@ -76,77 +105,98 @@ export class PartFile {
   get offset(): number {
     return this.#offset;
   }
+  /** Where the copy is until it is finished. */
+  get path(): string {
+    return join(this.#directory.path, "data");
+  }
 
-  /** Adds one record: its data, and a separator that no checksum covers. */
-  async add(seq: number, data: Uint8Array, separator: Uint8Array): Promise<void> {
-    this.#hash.update(data);
+  async add(seq: number, data: Uint8Array): Promise<void> {
+    const { separator } = this.#options;
+    const bytes = separator.byteLength === 0 ? data : Buffer.concat([data, separator]);
     try {
-      await writeAll(this.#file, data, this.#offset);
-      if (separator.byteLength > 0) await writeAll(this.#file, separator, this.#offset + data.byteLength);
+      await writeAll(this.#file, bytes, this.#offset);
+      this.#lengths?.add(data.byteLength);
       this.#seq = seq + 1;
-      this.#offset += data.byteLength + separator.byteLength;
+      this.#offset += bytes.byteLength;
       if (this.#offset - this.#markedAt >= markEveryBytes) await this.mark();
     } catch (error) {
-      throw fileError(`${this.#target}.part`, "written", error);
+      throw fileError(this.#options.output, "written", error);
     }
   }
 
   /** Remembers how far the copy has come; the data is on the disk before the mark is. */
   async mark(): Promise<void> {
     await this.#file.datasync();
-    const mark: Mark = { source: this.#source, seq: this.#seq, offset: this.#offset };
-    const draft = await open(`${this.#target}.part.json.tmp`, "w");
+    await this.#lengths?.flush();
+    const mark: Mark = { source: this.#options.source, seq: this.#seq, offset: this.#offset };
+    const [path, draftPath] = [markPath(this.#directory), `${markPath(this.#directory)}.tmp`];
+    const draft = await open(draftPath, openFlags | constants.O_TRUNC, 0o600);
     try {
       await draft.writeFile(`${JSON.stringify(mark)}\n`);
       await draft.datasync();
     } finally {
       await draft.close();
     }
-    await rename(`${this.#target}.part.json.tmp`, `${this.#target}.part.json`);
+    await rename(draftPath, path);
     this.#markedAt = this.#offset;
   }
 
-  /** SHA-256 of the data so far. */
-  digest(): Buffer {
-    return this.#hash.copy().digest();
+  /** SHA-256 of the data, without separators, as it stands in the file. */
+  async digest(): Promise<Buffer> {
+    return this.#digestOf(this.#file);
   }
 
-  /** Gives the whole copy its name. */
-  async finish(): Promise<void> {
+  /** Puts the whole copy in the target's place. `digest` is what was checked. */
+  async finish(digest: Buffer): Promise<void> {
+    const { output } = this.#options;
     try {
       await this.#file.truncate(this.#offset);
-      await this.#file.sync();
-      await rename(`${this.#target}.part`, this.#target);
-      await rm(`${this.#target}.part.json`, { force: true });
+      const written = await replaceTarget(this.#file, this.path, this.#target);
+      if (written !== this.#file) {
+        const same = (await this.#digestOf(written).finally(() => written.close())).equals(digest);
+        if (!same)
+          throw new CliError("mismatch", `${output} does not hold what was written to it: look at ${this.path}`);
+      }
+      this.#keeps = false;
     } catch (error) {
-      throw fileError(this.#target, "written", error);
+      throw error instanceof CliError ? error : fileError(output, "written", error);
     }
   }
 
-  /** Leaves the part file for somebody to look at, but never goes on from it. */
+  /** Leaves the copy for somebody to look at, but never goes on from it. */
   async forget(): Promise<void> {
-    await rm(`${this.#target}.part.json`, { force: true });
+    await rm(markPath(this.#directory), { force: true });
   }
 
   async close(): Promise<void> {
     await this.#file.close();
+    await this.#lengths?.close();
+    await (this.#keeps && this.#offset > 0 ? this.#directory.release() : this.#directory.remove());
+  }
+
+  async #digestOf(file: FileHandle): Promise<Buffer> {
+    const { output, separator, signal } = this.#options;
+    const layout = this.#lengths && { lengths: this.#lengths.read(), separatorBytes: separator.byteLength };
+    try {
+      return await digestOfFile(file, this.#offset, layout, signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      throw fileError(output, "read", error);
+    }
   }
 }
 
-async function readMark(path: string, source: string): Promise<Mark | undefined> {
+function markPath({ path }: PartDirectory): string {
+  return join(path, "mark.json");
+}
+
+async function readMark(directory: PartDirectory, source: string): Promise<Mark | undefined> {
   try {
-    const mark = JSON.parse(await readFile(path, "utf8")) as Partial<Mark>;
+    const mark = JSON.parse(await readFile(markPath(directory), "utf8")) as Partial<Mark>;
     const whole = [mark.seq, mark.offset].every((n) => Number.isSafeInteger(n) && (n ?? -1) >= 0);
     return whole && mark.source === source ? (mark as Mark) : undefined;
   } catch {
     // There is none, or it is not ours: begin at the beginning.
     return undefined;
-  }
-}
-
-async function writeAll(file: FileHandle, data: Uint8Array, offset: number): Promise<void> {
-  for (let done = 0; done < data.byteLength;) {
-    const { bytesWritten } = await file.write(data, done, data.byteLength - done, offset + done);
-    done += bytesWritten;
   }
 }

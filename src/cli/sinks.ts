@@ -1,9 +1,10 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { createHash } from "node:crypto";
-import { open, stat } from "node:fs/promises";
-import { resolve } from "node:path";
+import { stat } from "node:fs/promises";
 import type { ReadRecord, StreamInfo } from "../client/index.ts";
-import { CliError, fileError } from "./failure.ts";
+import { openDevice } from "./device.ts";
+import type { Device } from "./device.ts";
+import { CliError } from "./failure.ts";
 import type { Output } from "./output.ts";
 import { PartFile } from "./part-file.ts";
 import { recordJson } from "./records.ts";
@@ -13,11 +14,11 @@ export interface Sink {
   /** The seq to begin with, and how many bytes are there already. */
   readonly seq: number;
   readonly offset: number;
-  add(record: ReadRecord, separator: Uint8Array): Promise<void>;
-  /** Of everything from the first record on. */
-  digest(): Buffer;
-  /** The copy is whole, and right as far as can be told. */
-  finish(): Promise<void>;
+  add(record: ReadRecord): Promise<void>;
+  /** SHA-256 of the data from the first record on. Of a file it is read again: it is that of what was written. */
+  digest(): Promise<Buffer>;
+  /** The copy is whole, and right as far as can be told. `digest` is its own. */
+  finish(digest: Buffer): Promise<void>;
   /** It is not what the checksum says. Returns the sentence that tells where it is. */
   reject(): Promise<string>;
   /** Keeps what there is for the next time. Returns the sentence that says so. */
@@ -25,25 +26,32 @@ export interface Sink {
   close(): Promise<void>;
 }
 
-/** A file, copied to `FILE.part` first; a device or a pipe is written to as it is. */
-export async function openFile(output: string, info: StreamInfo, lines: boolean): Promise<Sink> {
+/** A file, whose copy grows beside it until it is whole; a device or a pipe is written to as it is. */
+export async function openFile(
+  output: string,
+  info: StreamInfo,
+  separator: Uint8Array,
+  signal: AbortSignal,
+): Promise<Sink> {
   const stats = await stat(output).catch(() => undefined);
   if (stats?.isDirectory() === true) {
     throw new CliError("usage", `${output} is a directory: give the name of a file in it`);
   }
-  if (stats !== undefined && !stats.isFile()) return openDevice(output, Number(info.head));
+  if (stats !== undefined && !stats.isFile()) {
+    return toStream(Number(info.head), separator, await openDevice(output, signal));
+  }
   const created = info.createTime === undefined ? 0 : timestampMs(info.createTime);
-  const source = JSON.stringify([info.name, created, Number(info.head), lines]);
-  const part = await PartFile.open(resolve(output), source, Number(info.head));
+  const source = JSON.stringify([info.name, created, Number(info.head), separator.byteLength > 0]);
+  const part = await PartFile.open({ output, source, firstSeq: Number(info.head), separator, signal });
   return {
     seq: part.seq,
     offset: part.offset,
-    add: (record, separator) => part.add(Number(record.seq), record.data, separator),
+    add: (record) => part.add(Number(record.seq), record.data),
     digest: () => part.digest(),
-    finish: () => part.finish(),
+    finish: (digest) => part.finish(digest),
     async reject() {
       await part.forget();
-      return `: look at ${output}.part, or pull again to begin anew`;
+      return `: look at ${part.path}, or pull again to begin anew`;
     },
     async suspend() {
       await part.mark().catch(() => undefined);
@@ -53,26 +61,9 @@ export async function openFile(output: string, info: StreamInfo, lines: boolean)
   };
 }
 
-async function openDevice(path: string, firstSeq: number): Promise<Sink> {
-  const file = await open(path, "w").catch((error: unknown) => {
-    throw fileError(path, "written", error);
-  });
-  return toStream(firstSeq, {
-    write: async (data) => {
-      for (let done = 0; done < data.byteLength;) {
-        const { bytesWritten } = await file.write(data, done).catch((error: unknown) => {
-          throw fileError(path, "written", error);
-        });
-        done += bytesWritten;
-      }
-    },
-    close: () => file.close(),
-  });
-}
-
 /** Standard output: the data, or with `--json` a line for each record. */
-export function openStdout(out: Output, firstSeq: number): Sink {
-  const sink = toStream(firstSeq, {
+export function openStdout(out: Output, firstSeq: number, separator: Uint8Array): Sink {
+  const sink = toStream(firstSeq, separator, {
     async write(data) {
       if (out.toTerminal) refuseBinary(data);
       await out.write(data);
@@ -88,7 +79,7 @@ export function openStdout(out: Output, firstSeq: number): Sink {
       hash.update(record.data);
       await out.result("", recordJson(record));
     },
-    digest: () => hash.copy().digest(),
+    digest: () => Promise.resolve(hash.copy().digest()),
   };
 }
 
@@ -103,17 +94,17 @@ function refuseBinary(data: Uint8Array): void {
 }
 
 /** A sink that cannot go back: nothing is kept for another time. */
-function toStream(firstSeq: number, target: { write(data: Uint8Array): Promise<void>; close(): Promise<void> }): Sink {
+function toStream(firstSeq: number, separator: Uint8Array, target: Device): Sink {
   const hash = createHash("sha256");
   return {
     seq: firstSeq,
     offset: 0,
-    async add({ data }, separator) {
+    async add({ data }) {
       hash.update(data);
       await target.write(data);
       if (separator.byteLength > 0) await target.write(separator);
     },
-    digest: () => hash.copy().digest(),
+    digest: () => Promise.resolve(hash.copy().digest()),
     finish: () => Promise.resolve(),
     reject: () => Promise.resolve(": what was written is wrong"),
     suspend: () => Promise.resolve(""),

@@ -3,6 +3,7 @@ import { mkdtemp, open, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { writeAll } from "./write-all.ts";
 
 /** Files that report up to this size, in bytes, are read to check it: those in /proc report 0, those in /sys 4,096. */
 const doubtfulBytes = 64n * 1024n;
@@ -42,11 +43,5 @@ export async function snapshotOf(
     }
   } finally {
     await rm(dir, { recursive: true, force: true });
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length;) {
-    done += (await file.write(bytes, done, bytes.length - done, position + done)).bytesWritten;
   }
 }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { spawn } from "node:child_process";
-import { access, open, readFile, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { access, mkdir, open, readFile, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { exitCodes } from "../../src/cli/exit-codes.ts";
 import { jsonLines, runCli, someBytes, spawnCli, tempDir, useServer } from "../support/cli.ts";
@@ -13,6 +13,8 @@ const server = useServer();
 const run = (args: string[], stdin: string | Uint8Array = ""): Promise<CliResult> =>
   runCli([...args, "--url", server.url], { stdin });
 const sha256 = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
+/** Where the copy of the file grows. */
+const partOf = (path: string): string => join(dirname(path), `.${basename(path)}.sluice-part`);
 const exists = (path: string): Promise<boolean> =>
   access(path).then(
     () => true,
@@ -54,8 +56,7 @@ describe("pull", () => {
       },
     ]);
     expect(sha256(await readFile(path))).toBe(sha256(data));
-    expect(await exists(`${path}.part`)).toBe(false);
-    expect(await exists(`${path}.part.json`)).toBe(false);
+    expect(await exists(partOf(path))).toBe(false);
   });
 
   it("writes to standard output", async () => {
@@ -131,7 +132,7 @@ describe("pull", () => {
     const { code, stderr } = await run(["pull", "pulled/nothing", "-o", path]);
     expect(stderr).toContain('there is no stream "pulled/nothing": see `sluice streams list`');
     expect(code).toBe(exitCodes.notFound.code);
-    expect(await exists(`${path}.part`)).toBe(false);
+    expect(await exists(partOf(path))).toBe(false);
   });
 
   it("compares only what the checksum covers", async () => {
@@ -154,7 +155,7 @@ describe("pull", () => {
       const proxy = await startStallingProxy(server.url, "down", 14 * 1024 * 1024);
       const cli = spawnCli(["pull", stream, "-o", path, "--url", proxy.url], { stdin: "" });
       await proxy.stalled();
-      await until(20_000, "a mark", () => exists(`${path}.part.json`));
+      await until(20_000, "a mark", () => exists(join(partOf(path), "mark.json")));
       cli.kill(signal);
       return { path, result: await cli.done };
     }
@@ -176,14 +177,14 @@ describe("pull", () => {
 
     it("does not believe a part file that was changed, and keeps it to be looked at", async () => {
       const { path } = await interrupt("SIGKILL");
-      const part = await open(`${path}.part`, "r+");
+      const part = await open(join(partOf(path), "data"), "r+");
       await part.write(Buffer.from([(data[1000] ?? 0) ^ 1]), 0, 1, 1000);
       await part.close();
       const { code, stderr } = await run(["pull", stream, "-o", path]);
       expect(stderr).toContain(`was sealed with ${sha256(data)}`);
       expect(code).toBe(exitCodes.mismatch.code);
       expect(await exists(path)).toBe(false);
-      expect((await stat(`${path}.part`)).size).toBe(data.byteLength);
+      expect((await stat(join(partOf(path), "data"))).size).toBe(data.byteLength);
       // The next one begins anew.
       expect((await run(["pull", stream, "-o", path])).code).toBe(0);
       expect(sha256(await readFile(path))).toBe(sha256(data));
@@ -191,8 +192,9 @@ describe("pull", () => {
 
     it("begins anew if the stream is another one by now", async () => {
       const path = join(await tempDir(), "copy");
-      await writeFile(`${path}.part`, "x".repeat(100));
-      await writeFile(`${path}.part.json`, JSON.stringify({ source: "another", seq: 5, offset: 100 }));
+      await mkdir(partOf(path), { mode: 0o700 });
+      await writeFile(join(partOf(path), "data"), "x".repeat(100));
+      await writeFile(join(partOf(path), "mark.json"), JSON.stringify({ source: "another", seq: 5, offset: 100 }));
       expect((await run(["pull", stream, "-o", path])).code).toBe(0);
       expect(sha256(await readFile(path))).toBe(sha256(data));
     });

@@ -18,8 +18,14 @@ export function pull(program: Command): void {
     .addHelpText(
       "after",
       `
-The copy grows in FILE.part, and is renamed when it is whole: an existing FILE is
-replaced. If the pull is interrupted, the same command goes on where it stopped.
+The copy grows in the directory .FILE.sluice-part beside FILE, is read again to
+check it, and takes FILE's place when it is whole. If the pull is interrupted, the
+same command goes on where it stopped. One pull at a time writes a FILE.
+
+An existing FILE keeps its mode and its owner, and a link is followed, as with cp.
+A FILE with hard links, or whose owner cannot be kept, is written in place instead,
+after the check. A device or a pipe is written to as it is.
+
 A stream that is not sealed is copied up to its tail.
 
 Examples:
@@ -42,17 +48,18 @@ async function run(session: ClientSession): Promise<void> {
   const info = await client.data.getStream(name, { signal });
   const head = Number(info.head);
   const toFile = output !== "-";
-  const sink = toFile ? await openFile(output, info, separator.byteLength > 0) : openStdout(out, head);
+  const sink = toFile ? await openFile(output, info, separator, signal) : openStdout(out, head, separator);
   try {
     if (sink.offset > 0) out.note(`going on where an earlier pull stopped, at ${formatSize(sink.offset)}`);
     const startMs = performance.now();
     const startBytes = sink.offset;
     // A bar would run through the data on a terminal.
     const progress = toFile || !out.toTerminal ? out.progress(name, Number(info.bytes), startBytes) : undefined;
-    const { seal, bytes, tail } = await copy(session, info, sink, separator, progress);
-    const checked = await check(name, seal, head, sink);
-    await sink.finish();
-    const sha256 = toHex(sink.digest());
+    const { seal, bytes, tail } = await copy(session, info, sink, separator.byteLength, progress);
+    const digest = await sink.digest();
+    const checked = await check(name, seal, head, digest, sink);
+    await sink.finish(digest);
+    const sha256 = toHex(digest);
     const seconds = (performance.now() - startMs) / 1000;
     const note = notes(seal, checked);
     if (!toFile) {
@@ -85,7 +92,7 @@ async function copy(
   { client, out, signal }: ClientSession,
   info: StreamInfo,
   sink: Sink,
-  separator: Uint8Array,
+  separatorBytes: number,
   progress: Progress | undefined,
 ): Promise<{ seal: Seal | undefined; bytes: number; tail: number }> {
   let seal: Seal | undefined;
@@ -103,8 +110,8 @@ async function copy(
     });
     for await (const record of records) {
       const total = Number(record.headers["file-size"] ?? NaN);
-      await sink.add(record, separator);
-      bytes += record.data.byteLength + separator.byteLength;
+      await sink.add(record);
+      bytes += record.data.byteLength + separatorBytes;
       tail = Number(record.seq) + 1;
       progress?.update(bytes, record.seq === info.head && total > 0 ? total : undefined);
     }
@@ -122,9 +129,14 @@ async function copy(
 }
 
 /** Whether the checksum could be compared; fails if it differs. */
-async function check(name: string, seal: Seal | undefined, firstSeq: number, sink: Sink): Promise<boolean> {
+async function check(
+  name: string,
+  seal: Seal | undefined,
+  firstSeq: number,
+  actual: Buffer,
+  sink: Sink,
+): Promise<boolean> {
   if (seal === undefined || seal.sha256.length === 0 || Number(seal.sha256FirstSeq) !== firstSeq) return false;
-  const actual = sink.digest();
   if (actual.equals(seal.sha256)) return true;
   const where = await sink.reject();
   throw new CliError(
