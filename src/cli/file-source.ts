@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import type { Hash } from "node:crypto";
+import { constants } from "node:fs";
+import type { BigIntStats } from "node:fs";
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
-import type { BigIntStats } from "node:fs";
 import { CliError, fileError } from "./failure.ts";
 import { snapshotOf } from "./snapshot.ts";
 
@@ -14,6 +15,44 @@ export interface FileHeaders extends Record<string, string> {
   /** Nanoseconds since the Unix epoch. */
   readonly "file-mtime-ns": string;
   readonly "chunk-bytes": string;
+}
+
+/** A regular file, opened once: what is pushed is what it was then, or the push fails. */
+export interface LocalFile {
+  readonly path: string;
+  readonly handle: FileHandle;
+  readonly stats: BigIntStats;
+}
+
+/** Opens the file, or a copy of one that does not know its size. The caller closes its handle. */
+export async function openLocalFile(path: string, signal: AbortSignal): Promise<LocalFile> {
+  let handle: FileHandle;
+  try {
+    // A named pipe without a writer would be waited for, in a thread that nothing can interrupt.
+    handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw fileError(path, "read", error);
+  }
+  const stats = await handle.stat({ bigint: true });
+  if (!stats.isFile()) {
+    await handle.close();
+    if (stats.isDirectory())
+      throw new CliError("usage", `${path} is a directory: give a file, such as an archive of it`);
+    throw new CliError(
+      "usage",
+      `${path} is not a regular file: to append lines as they arrive, pipe it into \`push STREAM -\``,
+    );
+  }
+  try {
+    const snapshot = await snapshotOf(handle, stats, signal);
+    if (snapshot === undefined) return { path, handle, stats };
+    await handle.close();
+    return { path, handle: snapshot, stats: await snapshot.stat({ bigint: true }) };
+  } catch (error) {
+    await handle.close();
+    signal.throwIfAborted();
+    throw fileError(path, "read", error);
+  }
 }
 
 /**
@@ -33,38 +72,9 @@ export class FileSource {
   readonly #hash: Hash = createHash("sha256");
   #hashedTo = 0;
 
-  static async open(path: string, chunkBytes: number, signal: AbortSignal): Promise<FileSource> {
-    let file: FileHandle;
-    try {
-      file = await open(path, "r");
-    } catch (error) {
-      throw fileError(path, "read", error);
-    }
-    const stats = await file.stat({ bigint: true });
-    if (!stats.isFile()) {
-      await file.close();
-      if (stats.isDirectory())
-        throw new CliError("usage", `${path} is a directory: give a file, such as an archive of it`);
-      throw new CliError(
-        "usage",
-        `${path} is not a regular file: to append lines as they arrive, pipe it into \`push STREAM -\``,
-      );
-    }
-    try {
-      const snapshot = await snapshotOf(file, stats, signal);
-      if (snapshot === undefined) return new FileSource(path, file, stats, chunkBytes);
-      await file.close();
-      return new FileSource(path, snapshot, await snapshot.stat({ bigint: true }), chunkBytes);
-    } catch (error) {
-      await file.close();
-      signal.throwIfAborted();
-      throw fileError(path, "read", error);
-    }
-  }
-
-  private constructor(path: string, file: FileHandle, stats: BigIntStats, chunkBytes: number) {
+  constructor({ path, handle, stats }: LocalFile, chunkBytes: number) {
     this.#path = path;
-    this.#file = file;
+    this.#file = handle;
     this.#stats = stats;
     this.#chunkBytes = chunkBytes;
     this.size = Number(stats.size);
@@ -103,10 +113,6 @@ export class FileSource {
     const { size, mtimeNs } = await this.#file.stat({ bigint: true });
     if (size !== this.#stats.size || mtimeNs !== this.#stats.mtimeNs) throw this.#changed();
     return new Uint8Array(this.#hash.copy().digest());
-  }
-
-  async close(): Promise<void> {
-    await this.#file.close();
   }
 
   async #hashTo(end: number, signal: AbortSignal, onProgress?: (hashedBytes: number) => void): Promise<void> {

@@ -3,7 +3,8 @@ import { dataErrorOf } from "../client/index.ts";
 import type { SluiceClient, StreamInfo } from "../client/index.ts";
 import { DataError_Reason as Reason } from "../../gen/data/v1/data_pb.ts";
 import { CliError } from "./failure.ts";
-import { FileSource } from "./file-source.ts";
+import { FileSource, openLocalFile } from "./file-source.ts";
+import type { LocalFile } from "./file-source.ts";
 import { formatSize, toHex } from "./format.ts";
 import type { ClientSession } from "./session.ts";
 import { findStream } from "./streams.ts";
@@ -27,9 +28,19 @@ const maxLooks = 3;
 
 /** Uploads a file, or the rest of it if an earlier push was interrupted. */
 export async function pushFile(session: ClientSession, options: PushFileOptions): Promise<void> {
+  // The file first: a wrong path needs no server.
+  const file = await openLocalFile(options.path, session.signal);
+  try {
+    await pushOpened(session, options, file);
+  } finally {
+    await file.handle.close();
+  }
+}
+
+async function pushOpened(session: ClientSession, options: PushFileOptions, file: LocalFile): Promise<void> {
   for (let look = 1; ; look++) {
     try {
-      await pushOnce(session, options);
+      await pushOnce(session, options, file);
       return;
     } catch (error) {
       const reason = dataErrorOf(error)?.reason;
@@ -45,24 +56,17 @@ export async function pushFile(session: ClientSession, options: PushFileOptions)
   }
 }
 
-async function pushOnce(session: ClientSession, options: PushFileOptions): Promise<void> {
+async function pushOnce(session: ClientSession, options: PushFileOptions, file: LocalFile): Promise<void> {
   const { client, signal } = session;
-  const { stream, path } = options;
-  // The file first: a wrong path needs no server.
-  await (await FileSource.open(path, options.chunkBytes, signal)).close();
-  const info = await findStream(client, stream, signal);
+  const info = await findStream(client, options.stream, signal);
   const stored = info === undefined ? undefined : await firstHeaders(client, info, signal);
-  const source = await FileSource.open(path, Number(stored?.["chunk-bytes"] ?? options.chunkBytes), signal);
-  try {
-    if (info?.sealed === true) {
-      await compareSealed(session, options, info, source);
-    } else {
-      if (info !== undefined && stored !== undefined) refuseOther(options, info, stored, source);
-      await upload(session, options, info, source);
-    }
-  } finally {
-    await source.close();
+  const source = new FileSource(file, Number(stored?.["chunk-bytes"] ?? options.chunkBytes));
+  if (info?.sealed === true) {
+    await compareSealed(session, options, info, source);
+    return;
   }
+  if (info !== undefined && stored !== undefined) refuseOther(options, info, stored, source);
+  await upload(session, options, info, source);
 }
 
 function startOver({ stream }: PushFileOptions): string {

@@ -2,17 +2,21 @@ import { createHash } from "node:crypto";
 import { appendFile, readFile, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { FileSource } from "../../src/cli/file-source.ts";
+import { FileSource, openLocalFile } from "../../src/cli/file-source.ts";
 import { someBytes, tempDir } from "../support/cli.ts";
 
 const { signal } = new AbortController();
 
+async function openSource(path: string, chunkBytes: number): Promise<FileSource> {
+  const file = await openLocalFile(path, signal);
+  onTestFinished(() => file.handle.close());
+  return new FileSource(file, chunkBytes);
+}
+
 async function open(data: Uint8Array, chunkBytes: number): Promise<{ source: FileSource; path: string }> {
   const path = join(await tempDir(), "file");
   await writeFile(path, data);
-  const source = await FileSource.open(path, chunkBytes, signal);
-  onTestFinished(() => source.close());
-  return { source, path };
+  return { source: await openSource(path, chunkBytes), path };
 }
 
 async function take(source: FileSource, first: number, count = Infinity): Promise<Buffer> {
@@ -44,8 +48,7 @@ describe("FileSource", () => {
     "reads %s to its end, whatever size it claims",
     async (path) => {
       const expected = await readFile(path);
-      const source = await FileSource.open(path, 100, signal);
-      onTestFinished(() => source.close());
+      const source = await openSource(path, 100);
       expect(source.size).toBe(expected.length);
       expect(source.headers["file-size"]).toBe(String(expected.length));
       // The frequencies of cores change.

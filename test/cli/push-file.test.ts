@@ -126,6 +126,13 @@ describe("push of a file", () => {
     expect(stderr).not.toMatch(/^ {4}at /m);
   });
 
+  it.runIf(process.platform === "linux")("takes a file that reports no size", async () => {
+    const stream = newName();
+    const { code, stderr } = await run(["push", stream, "/proc/version"]);
+    expect(code, stderr).toBe(0);
+    expect(await pulled(stream)).toEqual(await readFile("/proc/version"));
+  });
+
   it("follows a link, and refuses a name that no stream can have", async () => {
     const path = await newFile("x");
     await symlink(path, `${path}-link`);
