@@ -1,5 +1,6 @@
+import { ConnectError } from "@connectrpc/connect";
 import { createHash } from "node:crypto";
-import { dataErrorOf } from "../client/index.ts";
+import { dataErrorOf, isBroken } from "../client/index.ts";
 import type { SluiceClient, StreamInfo } from "../client/index.ts";
 import { DataError_Reason as Reason } from "../../gen/data/v1/data_pb.ts";
 import { CliError } from "./failure.ts";
@@ -163,6 +164,7 @@ async function upload(
   if (resumedAt > 0) out.note(`going on where an earlier push stopped, at ${formatSize(startBytes)}`);
   const progress = out.progress(path, source.size, startBytes);
   try {
+    if (info === undefined) await storeFirst(session, options, source);
     await client.data.upload(
       stream,
       async function* (fromSeq) {
@@ -198,6 +200,25 @@ async function upload(
 sha256 ${sha256}`,
     { ...summary(options, source, source.chunkCount), sealed: seal, sha256, resumedAtByte: startBytes, seconds },
   );
+}
+
+/** Stores the first chunk with a call of its own, because a server that refuses its size then makes no stream for it. */
+async function storeFirst(
+  { client, signal }: ClientSession,
+  { stream }: PushFileOptions,
+  source: FileSource,
+): Promise<void> {
+  for await (const data of source.chunks(0, signal)) {
+    const producer = { id: producerOf(stream, source), epoch: 0n };
+    const once = { createIfMissing: true, expectedSeq: 0, producer, producerSeq: 0, signal };
+    try {
+      await client.data.append(stream, [{ data, headers: source.headers }], once);
+    } catch (error) {
+      // The upload finds out whether it is stored, and tries again.
+      if (!isBroken(ConnectError.from(error))) throw error;
+    }
+    return;
+  }
 }
 
 /** The same for every push of the same file to the same stream, so that none stores a chunk twice. */

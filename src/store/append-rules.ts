@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import { DomainError } from "../errors.ts";
 import { recordSize } from "./store.ts";
 import { contentOf, encodeBatch } from "./lmdb-codec.ts";
-import type { AppendInput, ProducerId, SealChecksum, StoredRecord, StreamInfo } from "./store.ts";
+import type { AppendInput, AppenderOptions, ProducerId, SealChecksum, StoredRecord, StreamInfo } from "./store.ts";
 
 /** Batches of a producer whose positions are remembered, so that a repeat is answered with them. */
 export const producerWindow = 1024;
@@ -149,6 +149,15 @@ export function judge({ info, input, producer, state, expectedSeq, nowMs }: Appe
     timeMs: Math.max(nowMs, info.appendTimeMs ?? info.createTimeMs),
     bytes,
   };
+}
+
+/**
+ * Throws a DomainError if a stream that is about to be made for an appender would not have the expected tail: then it is
+ * not made.
+ */
+export function checkNewTail({ stream, expectedSeq }: Pick<AppenderOptions, "stream" | "expectedSeq">): void {
+  if (expectedSeq === undefined || expectedSeq === 0) return;
+  throw new DomainError({ kind: "seq-mismatch", stream, expected: expectedSeq, head: 0, tail: 0 });
 }
 
 /** The stream, sealed. Throws a DomainError if it must not be. */

@@ -1,7 +1,7 @@
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
+import { checkNewTail, checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import { batchStart, batchesFrom, dropBefore, isOver, retainedFrom } from "./lmdb-batches.ts";
 import { collectGarbage, forgetPositions, forgetProducers } from "./lmdb-cleanup.ts";
 import { decodeBatch, decodeHead, encodeBatch } from "./lmdb-codec.ts";
@@ -266,6 +266,7 @@ class LmdbStore implements Store {
     const { stream, producer, expectedUid } = options;
     let row = this.#tables.streams.get(stream);
     if (row === undefined && options.createIfMissing === true && expectedUid === undefined) {
+      checkNewTail(options);
       row = await this.#committer.submit(
         (commit) => commit.get(this.#tables.streams, stream) ?? this.#add(commit, stream),
       );

@@ -1,7 +1,7 @@
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
+import { checkNewTail, checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
 import { newUid } from "./identity.ts";
 import { everything, firstBehind, firstIndex } from "./name-order.ts";
@@ -245,6 +245,8 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       }),
     openAppender: (options): Promise<Appender> =>
       inTurn(() => {
+        const { stream: name, createIfMissing, expectedUid } = options;
+        if (createIfMissing === true && expectedUid === undefined && !streams.has(name)) checkNewTail(options);
         const stream = findOrAdd(options);
         const state = options.producer && stream.producers.get(options.producer.id);
         const same = state?.epoch === options.producer?.epoch ? state : undefined;

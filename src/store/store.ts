@@ -81,7 +81,7 @@ export interface AppenderOptions extends Expectation {
   readonly producer?: ProducerId;
   /**
    * The first batch is stored only if this is the tail, and each later one only
-   * right behind the one before.
+   * right behind the one before. An appender makes a missing stream only for 0.
    */
   readonly expectedSeq?: number;
 }

@@ -147,9 +147,12 @@ describe("push of a file", () => {
     const path = await newFile(someBytes(10_000));
     expect((await run(["push", stream, path, "--chunk-size", "1000"])).code).toBe(0);
     expect(await show(stream)).toMatchObject({ tail: 10 });
-    const large = await run(["push", newName(), await newFile(someBytes(3_000_000)), "--chunk-size", "2MiB"]);
+    const refused = newName();
+    const large = await run(["push", refused, await newFile(someBytes(3_000_000)), "--chunk-size", "2MiB"]);
     expect(large.stderr).toContain("limit");
     expect(large.code).not.toBe(0);
+    // No empty stream is left behind.
+    expect((await run(["streams", "show", refused])).code).toBe(exitCodes.notFound.code);
   });
 });
 

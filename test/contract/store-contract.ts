@@ -503,6 +503,12 @@ export function describeStore(name: string, open: OpenStore): void {
         expect(await textsFrom(store, "s", 0)).toEqual(["a", "b", "c"]);
       });
 
+      it("makes no stream for an appender that expects another tail", async () => {
+        const opened = store.openAppender({ stream: "none", createIfMissing: true, expectedSeq: 1 });
+        expect(await problem(opened)).toBe("seq-mismatch");
+        expect(await problem(store.get("none"))).toBe("stream-not-found");
+      });
+
       it("lets one of many win", async () => {
         await store.create("s");
         const outcomes = await Promise.all(

@@ -122,9 +122,12 @@ export class Reference {
   }
 
   open(options: AppenderOptions): { appender: ReferenceAppender; described: object } {
-    if (options.createIfMissing === true && !this.#streams.has(options.stream)) this.create(options.stream);
-    const stream = this.#find(options.stream);
     const { producer, expectedSeq } = options;
+    if (options.createIfMissing === true && !this.#streams.has(options.stream)) {
+      if (expectedSeq !== undefined && expectedSeq !== 0) throw new Refused("seq-mismatch");
+      this.create(options.stream);
+    }
+    const stream = this.#find(options.stream);
     const state = producer && stream.producers.get(producer.id);
     const same = state?.epoch === producer?.epoch ? state : undefined;
     return {

@@ -10,6 +10,7 @@ import { printable } from "../output.ts";
 import { recordJson, toText } from "../records.ts";
 import { withClient } from "../session.ts";
 import type { ClientSession } from "../session.ts";
+import { openStdin } from "../stdin.ts";
 import { findReadableStream } from "../streams.ts";
 import { parseCount } from "../values.ts";
 
@@ -42,13 +43,12 @@ async function run({ client, config, out, args, flags, signal }: ClientSession):
       "a chat needs HTTP/2, because lines go both ways at once: leave --http-version 1.1 away",
     );
   }
+  const stdin = openStdin();
   await findReadableStream(client, stream, signal);
 
-  const onTerminal = process.stdin.isTTY && out.toTerminal && !out.json;
+  const onTerminal = stdin.isTTY && out.toTerminal && !out.json;
   const lines = createInterface(
-    onTerminal
-      ? { input: process.stdin, output: process.stdout, prompt: `${name}> ` }
-      : { input: process.stdin, terminal: false },
+    onTerminal ? { input: stdin, output: process.stdout, prompt: `${name}> ` } : { input: stdin, terminal: false },
   );
   if (onTerminal) {
     // In a terminal's raw mode Ctrl-C is a key.

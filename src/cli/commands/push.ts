@@ -6,6 +6,7 @@ import { pushFile } from "../push-file.ts";
 import { pushLines } from "../push-lines.ts";
 import { withClient } from "../session.ts";
 import type { ClientSession } from "../session.ts";
+import { openStdin } from "../stdin.ts";
 import { parseSize } from "../values.ts";
 
 export function push(program: Command): void {
@@ -38,8 +39,9 @@ async function run(session: ClientSession): Promise<void> {
   const max = serverOptions.maxMessageBytes.type;
   const chunkBytes = parseSize("--chunk-size", flags["chunkSize"], { min: 1, max: "max" in max ? max.max : Infinity });
   if (path === "-") {
-    if (process.stdin.isTTY) session.out.note("Reading lines from the terminal. Ctrl-D ends.");
-    await pushLines(session, { stream, input: process.stdin, seal: flags["seal"] === true });
+    const input = openStdin();
+    if (input.isTTY) session.out.note("Reading lines from the terminal. Ctrl-D ends.");
+    await pushLines(session, { stream, input, seal: flags["seal"] === true });
   } else {
     if (chunkBytes === undefined) throw new CliError("usage", "--chunk-size needs a value");
     await pushFile(session, { stream, path, chunkBytes, seal: flags["seal"] !== false });
