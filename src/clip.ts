@@ -17,3 +17,8 @@ export function clip(value: string, longest = maxShown): string {
 export function quote(value: string): string {
   return `"${clip(value)}"`;
 }
+
+/** What a peer has sent, clipped, and without what a terminal would act on: header values are Latin-1 at most. */
+export function printable(value: string): string {
+  return clip(value.replace(/[^\x20-\x7e\xa0-\xff]/g, "?"));
+}

@@ -39,7 +39,7 @@ const allowed: Record<string, readonly string[]> = {
     "listen/address-group.ts",
     "listen/places.ts",
   ],
-  observe: ["config.ts", "own-property.ts", "runtime"],
+  observe: ["clip.ts", "config.ts", "own-property.ts", "runtime"],
   client: ["async", "wire", "http3"],
   cli: [
     "client",
@@ -53,6 +53,7 @@ const allowed: Record<string, readonly string[]> = {
     "listen/dev-certificate.ts",
   ],
   "compose.ts": [
+    "clip.ts",
     "errors.ts",
     "config.ts",
     "hosts.ts",

@@ -99,7 +99,7 @@ export class Output {
     const startMs = performance.now();
     const bar = new cliProgress.SingleBar({
       stream: this.#stderr,
-      format: `${printable(label)} {bar} {percentage}%  {done} of {size}  {rate}/s  {eta_formatted} left`,
+      format: `${terminalText(label)} {bar} {percentage}%  {done} of {size}  {rate}/s  {eta_formatted} left`,
       barCompleteChar: "#",
       barIncompleteChar: ".",
       barsize: 24,
@@ -131,7 +131,7 @@ export class Output {
 }
 
 /** Text of somebody else, made safe for a terminal: control characters could move the cursor or worse. */
-export function printable(text: string): string {
+export function terminalText(text: string): string {
   // eslint-disable-next-line no-control-regex -- control characters are what this is about
   return stripVTControlCharacters(text).replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f]/g, "\ufffd");
 }

@@ -1,5 +1,6 @@
 import { pino } from "pino";
 import type { Logger } from "pino";
+import { printable } from "../clip.ts";
 import type { Config } from "../config.ts";
 import { setOwn } from "../own-property.ts";
 import { LineBuffer } from "./line-buffer.ts";
@@ -58,9 +59,6 @@ const shownHeaders = new Set([
   "x-user-agent",
 ]);
 
-/** Longest value that is shown, in characters. */
-const maxShown = 200;
-
 /** Request headers for the log: every one by its name, the listed ones with their value. */
 export function redactHeaders(headers: Headers): Record<string, string> {
   const shown: Record<string, string> = {};
@@ -74,12 +72,6 @@ export function redactHeaders(headers: Headers): Record<string, string> {
 /** A query and a fragment may be credentials, or a message. */
 function withoutQuery(url: string): string {
   return url.replace(/[?#].*$/s, "");
-}
-
-/** What a peer has sent, short, and without what a terminal would act on. */
-export function printable(text: string): string {
-  const short = text.length <= maxShown ? text : `${text.slice(0, maxShown)}... (${text.length} characters)`;
-  return short.replace(/[^\x20-\x7e\xa0-\xff]/g, "?");
 }
 
 /** Passes on what happens at most once a minute, with the number of times it has happened since without. */

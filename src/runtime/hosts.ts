@@ -1,9 +1,7 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { printable } from "../clip.ts";
 import type { HttpExchange } from "./exchange.ts";
 import { refuse } from "./refuse.ts";
-
-/** Longest host that an answer repeats. */
-const maxShownHost = 200;
 
 /**
  * Makes the check that comes before everything else: whether the server answers to the host that a request names. It
@@ -38,9 +36,4 @@ function messageOf(host: string | undefined): string {
   return host === undefined || host === ""
     ? `the request names no host, and this server answers to certain hosts only: ${advice}`
     : `this server does not answer to the host "${printable(host)}": ${advice}`;
-}
-
-/** What the peer sent, short, and without what a terminal would act on. */
-function printable(host: string): string {
-  return host.slice(0, maxShownHost).replace(/[^\x20-\x7e]/g, "?");
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { formatSize, formatTable } from "../../src/cli/format.ts";
-import { printable } from "../../src/cli/output.ts";
+import { terminalText } from "../../src/cli/output.ts";
 import { parseCount, parsePosition, parseSha256, parseSize, parseWait } from "../../src/cli/values.ts";
 
 describe("parsePosition", () => {
@@ -45,11 +45,11 @@ describe("values of flags", () => {
   });
 });
 
-describe("printable", () => {
+describe("terminalText", () => {
   it("takes out what could move the cursor, and leaves text alone", () => {
-    expect(printable("caf\u00e9\t\u{1f600}")).toBe("caf\u00e9\t\u{1f600}");
-    expect(printable("a\u001b[2Jb")).toBe("ab");
-    expect(printable("a\rb\u0007\u009b2J")).toBe("a\ufffdb\ufffd");
+    expect(terminalText("caf\u00e9\t\u{1f600}")).toBe("caf\u00e9\t\u{1f600}");
+    expect(terminalText("a\u001b[2Jb")).toBe("ab");
+    expect(terminalText("a\rb\u0007\u009b2J")).toBe("a\ufffdb\ufffd");
   });
 });
 

@@ -6,7 +6,7 @@ import { styleText } from "node:util";
 import type { ReadRecord } from "../../client/index.ts";
 import { nameHeader, runChat } from "../chat-session.ts";
 import { CliError } from "../failure.ts";
-import { printable } from "../output.ts";
+import { terminalText } from "../output.ts";
 import { recordJson, toText } from "../records.ts";
 import { withClient } from "../session.ts";
 import type { ClientSession } from "../session.ts";
@@ -97,13 +97,13 @@ function above(lines: Interface, text: string): void {
 
 function lineOf({ headers, data }: ReadRecord): string {
   const name = headers[nameHeader];
-  const text = printable(toText(data));
-  return name === undefined ? text : `${styleText("cyan", printable(name), { stream: process.stdout })}: ${text}`;
+  const text = terminalText(toText(data));
+  return name === undefined ? text : `${styleText("cyan", terminalText(name), { stream: process.stdout })}: ${text}`;
 }
 
 function nameOf(given: string | boolean | undefined): string {
   if (given !== undefined) {
-    if (typeof given === "string" && given.length >= 1 && given.length <= 64 && printable(given) === given)
+    if (typeof given === "string" && given.length >= 1 && given.length <= 64 && terminalText(given) === given)
       return given;
     throw new CliError("usage", "--name must be a text of 1 to 64 characters without control characters");
   }

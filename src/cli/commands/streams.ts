@@ -5,7 +5,7 @@ import type { StreamInfo, StreamRetention } from "../../client/index.ts";
 import { formatBytes, formatDuration } from "../../config.ts";
 import { CliError } from "../failure.ts";
 import { formatCount, formatFields, formatSize, formatTable, plural, toHex } from "../format.ts";
-import { printable } from "../output.ts";
+import { terminalText } from "../output.ts";
 import { withClient } from "../session.ts";
 import type { ClientSession } from "../session.ts";
 import { streamJson } from "../streams.ts";
@@ -198,7 +198,10 @@ function describe(stream: StreamInfo): string {
     ["created", time(stream.createTime)],
     ["appended", time(stream.appendTime)],
     ["keeps", retention(stream)],
-    ...Object.entries(stream.metadata).map(([key, value]): [string, string] => [`metadata ${key}`, printable(value)]),
+    ...Object.entries(stream.metadata).map(([key, value]): [string, string] => [
+      `metadata ${key}`,
+      terminalText(value),
+    ]),
   ];
   if (stream.sha256.length > 0) {
     fields.push(["sha256", `${toHex(stream.sha256)} (from seq ${stream.sha256FirstSeq})`]);

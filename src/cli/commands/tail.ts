@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { printable } from "../output.ts";
+import { terminalText } from "../output.ts";
 import { recordJson, toText } from "../records.ts";
 import { withClient } from "../session.ts";
 import type { ClientSession } from "../session.ts";
@@ -44,7 +44,7 @@ async function run({ client, out, args, flags, signal }: ClientSession): Promise
   for await (const record of records) {
     // On a terminal nobody's data may move the cursor; a pipe gets the bytes.
     if (out.json) await out.result("", recordJson(record));
-    else if (out.toTerminal) await out.text(printable(toText(record.data)));
+    else if (out.toTerminal) await out.text(terminalText(toText(record.data)));
     else await out.write(Buffer.concat([record.data, newline]));
   }
 }
