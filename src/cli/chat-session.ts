@@ -1,9 +1,10 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { randomUUID } from "node:crypto";
 import { raceSignal } from "../async/signals.ts";
-import type { DataExchange, OnRetry, ReadFrom, ReadRecord, SluiceClient } from "../client/index.ts";
+import type { DataExchange, ReadFrom, ReadRecord, SluiceClient } from "../client/index.ts";
 import { Backoff } from "../client/retry.ts";
 import { CliError } from "./failure.ts";
+import type { Retries } from "./retries.ts";
 
 /** Headers of a chat's records. */
 export const nameHeader = "chat-name";
@@ -19,7 +20,7 @@ export interface ChatOptions {
   /** Lines to send; their end ends the chat, once they are stored. */
   readonly input: AsyncIterable<string>;
   readonly onRecord: (record: ReadRecord, own: boolean) => Promise<void>;
-  readonly onRetry: OnRetry;
+  readonly retries: Retries;
   readonly signal: AbortSignal;
 }
 
@@ -54,7 +55,7 @@ class ChatSession {
 
   constructor(options: ChatOptions) {
     this.#options = options;
-    this.#backoff = new Backoff(undefined, options.onRetry);
+    this.#backoff = new Backoff(options.retries.options, options.retries.onRetry);
     this.#from = { tailOffset: options.history };
   }
 
@@ -85,6 +86,7 @@ class ChatSession {
       for await (const event of call.events) {
         this.#everOpened = true;
         this.#backoff.reset();
+        this.#options.retries.succeeded();
         if (event.kind === "record") {
           await this.#show(event.record);
         } else if (event.kind === "sealed") {

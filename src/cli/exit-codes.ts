@@ -10,8 +10,9 @@ export const exitCodes = {
   unavailable: { code: 5, meaning: "the server cannot be reached, is going away, or took too long" },
   conflict: { code: 6, meaning: "not possible as things are: exists already, sealed, in use, or another file" },
   mismatch: { code: 7, meaning: "the data is not what its checksum says" },
-  interrupted: { code: 130, meaning: "ended by Ctrl-C (143: by SIGTERM)" },
+  interrupted: { code: 130, meaning: "ended by Ctrl-C (143: by SIGTERM, 129: by SIGHUP)" },
   terminated: { code: 143, meaning: "" },
+  hungUp: { code: 129, meaning: "" },
 } as const;
 
 export type ExitName = keyof typeof exitCodes;

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { ExitName } from "./exit-codes.ts";
 
 /** Why a command is asked to end before it is done. */
@@ -17,17 +18,19 @@ export class Interrupted extends Error {
  */
 const sameSignalMs = 500;
 
-/**
- * Calls `onSignal` at the first SIGINT or SIGTERM, and `onRepeat` at the next
- * one. Returns the cleanup.
- */
+/** The signals that end a command, and the exits that they lead to. */
+const exitOfSignal = { SIGINT: "interrupted", SIGTERM: "terminated", SIGHUP: "hungUp" } as const;
+export type EndSignal = keyof typeof exitOfSignal;
+
+/** Calls `onSignal` at the first of the signals, and `onRepeat` at the next one. Returns the cleanup. */
 export function onInterrupt(
-  onSignal: (exit: "interrupted" | "terminated") => void,
-  onRepeat: (exit: "interrupted" | "terminated") => void,
+  signals: readonly EndSignal[],
+  onSignal: (exit: ExitName) => void,
+  onRepeat: (exit: ExitName) => void,
 ): () => void {
   let firstMs: number | undefined;
   const listener = (signal: NodeJS.Signals): void => {
-    const exit = signal === "SIGINT" ? "interrupted" : "terminated";
+    const exit = exitOfSignal[signal as EndSignal];
     if (firstMs === undefined) {
       firstMs = performance.now();
       onSignal(exit);
@@ -35,8 +38,19 @@ export function onInterrupt(
       onRepeat(exit);
     }
   };
-  process.on("SIGINT", listener).on("SIGTERM", listener);
+  for (const signal of signals) process.on(signal, listener);
   return () => {
-    process.off("SIGINT", listener).off("SIGTERM", listener);
+    for (const signal of signals) process.off(signal, listener);
   };
+}
+
+/** Whether the process was started to outlive its terminal, as by `nohup`: a listener would undo that. Linux only. */
+export function ignoresHangup(): boolean {
+  try {
+    // A bit mask in hexadecimal digits, with the bit of signal 1 last (proc_pid_status(5)).
+    const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
+    return (BigInt(`0x${mask ?? "0"}`) & 1n) === 1n;
+  } catch {
+    return false;
+  }
 }

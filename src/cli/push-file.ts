@@ -16,6 +16,8 @@ export interface PushFileOptions {
   /** Size of a record; an interrupted push goes on with the size it began with. */
   readonly chunkBytes: number;
   readonly seal: boolean;
+  /** How long an outage may last; undefined for the client's own number of attempts. */
+  readonly retryForMs: number | undefined;
 }
 
 /** What another push to the same stream, at the same time, can lead to: a second look tells what to do. */
@@ -157,7 +159,7 @@ async function upload(
   source: FileSource,
 ): Promise<void> {
   const { client, out, signal } = session;
-  const { stream, path, seal } = options;
+  const { stream, path, seal, retryForMs } = options;
   const startMs = performance.now();
   const resumedAt = Number(info?.tail ?? 0n);
   const startBytes = source.offsetOf(resumedAt);
@@ -180,6 +182,7 @@ async function upload(
         producerId: producerOf(stream, source),
         signal,
         onRetry: out.retry,
+        ...(retryForMs === undefined ? {} : { retry: { attempts: Infinity, maxElapsedMs: retryForMs } }),
         ...(seal ? { seal: { sha256: () => source.sha256(signal) } } : {}),
       },
     );

@@ -1,90 +1,111 @@
-import { addAbortSignal } from "node:stream";
 import type { Readable } from "node:stream";
 import { serverOptions } from "../config.ts";
+import { MemoryBacklog } from "./backlog.ts";
+import type { Backlog } from "./backlog.ts";
 import { CliError } from "./failure.ts";
 import { plural } from "./format.ts";
-import { batches, LineTooLongError, splitLines } from "./lines.ts";
+import { LineTooLongError } from "./lines.ts";
+import type { LongLines } from "./lines.ts";
+import { LineShipper } from "./line-shipper.ts";
+import { Retries } from "./retries.ts";
 import type { ClientSession } from "./session.ts";
+import { Spool } from "./spool.ts";
 import { findReadableStream } from "./streams.ts";
 
 export interface PushLinesOptions {
   readonly stream: string;
   readonly input: Readable;
   readonly seal: boolean;
+  readonly longLines: LongLines;
+  /** Lines that wait in memory, in bytes, beyond which the input waits. */
+  readonly bufferBytes: number;
+  /** Where lines wait instead. */
+  readonly spool: { readonly path: string; readonly maxBytes: number } | undefined;
+  /** How long an outage may last; undefined for ever. */
+  readonly retryForMs: number | undefined;
 }
 
 const limits = { maxRecords: serverOptions.maxBatchRecords.default, maxBytes: serverOptions.maxBatchBytes.default };
 
-/** Appends each line as it arrives, one record a line. After Ctrl-C what was read is still stored. */
-export async function pushLines(session: ClientSession, { stream, input, seal }: PushLinesOptions): Promise<void> {
-  const { client, out, signal } = session;
-  // Before the first line is taken: a wrong token or server must not cost a line.
-  const info = await findReadableStream(client, stream, signal);
+/** Appends each line as it arrives, one record a line. After a signal what was read is still stored, if that is quick. */
+export async function pushLines(session: ClientSession, options: PushLinesOptions): Promise<void> {
+  const { out, signal } = session;
+  const { stream, spool, bufferBytes } = options;
+  const retries = new Retries(out, options.retryForMs);
+  if (spool === undefined) {
+    // Before the first line is taken: a wrong token or server must not cost a line.
+    await checkOpen(session, stream, retries);
+    await ship(session, options, retries, new MemoryBacklog(bufferBytes, limits));
+    return;
+  }
+  const onNote = (message: string): void => {
+    out.note(message);
+  };
+  const backlog = await Spool.open({ ...spool, stream, limits, signal, onNote });
+  try {
+    if (backlog.waiting > 0)
+      out.note(`sending ${plural(backlog.waiting, "line")} of an earlier push from ${spool.path}`);
+    await ship(session, options, retries, backlog);
+  } finally {
+    await backlog.close();
+  }
+}
+
+async function checkOpen({ client, signal }: ClientSession, stream: string, retries: Retries): Promise<void> {
+  const info = await retries.start(signal, () => findReadableStream(client, stream, signal));
   if (info?.sealed === true)
     throw new CliError("conflict", `stream "${stream}" is sealed: nothing can be appended any more`);
+}
 
-  const failed = new AbortController();
-  const appender = client.data.appender(stream, {
-    createIfMissing: true,
-    onRetry: out.retry,
-  });
-  let firstSeq: bigint | undefined;
-  let nextSeq = 0n;
-  let records = 0;
-  const append = async (lines: Uint8Array[]): Promise<void> => {
-    const ack = await appender.append(lines.map((data) => ({ data })));
-    firstSeq ??= ack.firstSeq;
-    nextSeq = ack.nextSeq;
-    records += lines.length;
-  };
-
-  let failure: { readonly error: unknown } | undefined;
+async function ship(
+  session: ClientSession,
+  { stream, input, longLines, seal, spool }: PushLinesOptions,
+  retries: Retries,
+  backlog: Backlog,
+): Promise<void> {
+  const { out } = session;
+  const shipper = new LineShipper(session, { stream, longLines, limits, retries }, backlog);
   try {
-    const lines = splitLines(until(input, AbortSignal.any([signal, failed.signal])), limits.maxBytes);
-    for await (const some of lines) {
-      for (const batch of batches(some, limits)) {
-        await appender.ready();
-        append(batch).catch((error: unknown) => {
-          failed.abort(error);
-        });
-      }
+    await shipper.run(input, seal);
+  } catch (error) {
+    const { stored } = shipper;
+    if (error instanceof LineTooLongError) {
+      throw new CliError(
+        "usage",
+        `${error.message}, which is the limit for a record; the ${plural(stored, "line")} before it ${stored === 1 ? "is" : "are"} stored`,
+        { cause: error },
+      );
     }
-    if (seal && !signal.aborted) await appender.seal();
-  } catch (error) {
-    failure = { error };
+    const counts = countsOf(stored, backlog.waiting, spool?.path);
+    if (shipper.interruptedBy !== undefined) throw new CliError(shipper.interruptedBy.exit, `interrupted: ${counts}`);
+    out.note(counts);
+    throw error;
   }
-  try {
-    await appender.close();
-  } catch (error) {
-    failure ??= { error };
+  const { stored, firstSeq, nextSeq, longLineCount } = shipper;
+  if (longLineCount > 0) {
+    const were = longLineCount === 1 ? "was" : "were";
+    const what = longLines === "split" ? "split into several records" : "cut off";
+    out.note(`${plural(longLineCount, "line")} longer than ${limits.maxBytes} bytes ${were} ${what}`);
   }
-  failed.signal.throwIfAborted();
-  if (failure?.error instanceof LineTooLongError) {
-    throw new CliError(
-      "usage",
-      `${failure.error.message}, which is the limit for a record; the ${plural(records, "line")} before it ${records === 1 ? "is" : "are"} stored`,
-    );
-  }
-  if (failure !== undefined) throw failure.error;
   await out.result(
-    records === 0
+    stored === 0
       ? `no lines, nothing appended to ${stream}`
-      : `appended ${plural(records, "line")} to ${stream}: seq ${firstSeq} to ${nextSeq - 1n}${seal ? ", sealed" : ""}`,
+      : `appended ${plural(stored, "line")} to ${stream}: seq ${firstSeq} to ${nextSeq - 1n}${seal ? ", sealed" : ""}`,
     {
       stream,
-      records,
+      records: stored,
       firstSeq: firstSeq === undefined ? null : Number(firstSeq),
-      nextSeq: records === 0 ? null : Number(nextSeq),
+      nextSeq: stored === 0 ? null : Number(nextSeq),
       sealed: seal,
     },
   );
 }
 
-/** The input until its end or the signal, whichever comes first; the signal is an end like the other. */
-async function* until(input: Readable, signal: AbortSignal): AsyncGenerator<Uint8Array, void, undefined> {
-  try {
-    yield* addAbortSignal(signal, input) as AsyncIterable<Uint8Array>;
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  }
+/** What has become of the lines, at an end that is not clean. */
+function countsOf(stored: number, waiting: number, spool: string | undefined): string {
+  const done = `${plural(stored, "line")} ${stored === 1 ? "is" : "are"} stored`;
+  if (waiting === 0) return done;
+  return spool === undefined
+    ? `${done}; ${plural(waiting, "line")} that followed may be lost`
+    : `${done}; ${plural(waiting, "line")} that followed ${waiting === 1 ? "waits" : "wait"} in ${spool} for the next push with it`;
 }

@@ -7,7 +7,8 @@ import type { ClientConfig } from "../config.ts";
 import { exitCodes } from "./exit-codes.ts";
 import type { ExitName } from "./exit-codes.ts";
 import { CliError, failureOf, fileError, systemCode } from "./failure.ts";
-import { Interrupted, onInterrupt } from "./interrupt.ts";
+import { ignoresHangup, Interrupted, onInterrupt } from "./interrupt.ts";
+import type { EndSignal } from "./interrupt.ts";
 import { addOptions } from "./options.ts";
 import type { Flags } from "./options.ts";
 import { Output } from "./output.ts";
@@ -18,7 +19,7 @@ export interface Session {
   /** The command's own arguments, in order; an omitted one is undefined. */
   readonly args: readonly unknown[];
   readonly flags: Flags;
-  /** Aborted with an `Interrupted` by Ctrl-C, SIGTERM, or when nobody reads the output any more. */
+  /** Aborted with an `Interrupted` by Ctrl-C, SIGTERM, SIGHUP, or when nobody reads the output any more. */
   readonly signal: AbortSignal;
 }
 
@@ -32,14 +33,14 @@ type Work = Promise<void> | Promise<ExitName | undefined>;
 
 /** Adds `--json`, which every command takes, and runs `work` with a session. */
 export function withSession(command: Command, work: (session: Session) => Work): Command {
-  return command.option("--json", "print JSON, one object a line").action(async () => {
-    await run(command, work);
+  return jsonOption(command).action(async () => {
+    await run(command, work, ["SIGINT", "SIGTERM"]);
   });
 }
 
 /** As `withSession`, with a client for the server that the options name. */
 export function withClient(command: Command, work: (session: ClientSession) => Work): Command {
-  withSession(command, async (session): Promise<ExitName | undefined> => {
+  const callServer = async (session: Session): Promise<ExitName | undefined> => {
     const config = parseOptions(clientOptions, session.flags, process.env);
     const client = await connect(config);
     try {
@@ -48,12 +49,19 @@ export function withClient(command: Command, work: (session: ClientSession) => W
     } finally {
       await client.close();
     }
+  };
+  jsonOption(command).action(async () => {
+    await run(command, callServer, ignoresHangup() ? ["SIGINT", "SIGTERM"] : ["SIGINT", "SIGTERM", "SIGHUP"]);
   });
   addOptions(command, "Connection:", clientOptions);
   return command;
 }
 
-async function run(command: Command, work: (session: Session) => Work): Promise<void> {
+function jsonOption(command: Command): Command {
+  return command.option("--json", "print JSON, one object a line");
+}
+
+async function run(command: Command, work: (session: Session) => Work, signals: readonly EndSignal[]): Promise<void> {
   const flags = command.opts<Flags>();
   const { stdout, stderr } = process;
   const ending = new AbortController();
@@ -65,6 +73,7 @@ async function run(command: Command, work: (session: Session) => Work): Promise<
     );
   });
   const stopListening = onInterrupt(
+    signals,
     (exit) => {
       ending.abort(new Interrupted(exit));
     },

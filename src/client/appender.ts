@@ -23,6 +23,8 @@ export interface AppenderOptions {
    * numbers its batches from 0 within this epoch each time. Default: the server hands it out.
    */
   readonly epoch?: bigint | number;
+  /** With `epoch`, the number of the first batch: for a program that goes on with what it has kept. Default 0. */
+  readonly firstProducerSeq?: bigint | number;
   /** Store only if this is the tail. */
   readonly expectedSeq?: bigint | number;
   /**
@@ -141,6 +143,7 @@ class ResumingAppender implements Appender {
     this.#options = options;
     this.#fullDuplex = fullDuplex;
     this.#producerId = options.producerId ?? crypto.randomUUID();
+    this.#nextProducerSeq = BigInt(options.firstProducerSeq ?? 0);
     // Nobody else has a random id.
     if (options.producerId === undefined || options.epoch !== undefined) this.#epoch = BigInt(options.epoch ?? 0);
     this.#uid = options.expectedUid ?? "";

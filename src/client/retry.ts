@@ -5,6 +5,11 @@ import { linkSignals, reasonOf, sleep } from "../async/signals.ts";
 export interface RetryOptions {
   /** Attempts in a row without any progress, after which the failure is final. Default 10. */
   readonly attempts: number;
+  /**
+   * How long failures in a row are retried without any progress, in milliseconds, after which the failure is final.
+   * Default: without a limit.
+   */
+  readonly maxElapsedMs: number;
   /** Upper bound of the first wait, in milliseconds; it doubles with each attempt. Default 100. */
   readonly baseDelayMs: number;
   /** Upper bound of every wait, in milliseconds. Default 5,000. */
@@ -19,7 +24,11 @@ export interface RetryPolicy extends RetryOptions {
 /** Told before each wait. */
 export type OnRetry = (error: ConnectError, attempt: number, delayMs: number) => void;
 
-export const defaultRetry: RetryOptions = { attempts: 10, baseDelayMs: 100, maxDelayMs: 5000 };
+export const defaultRetry: RetryOptions = {
+  attempts: 10,
+  maxElapsedMs: Infinity,
+  baseDelayMs: 100, maxDelayMs: 5000,
+};
 
 /** Codes with which a transport reports that it broke; from a server they would be an answer. */
 const brokenCodes: ReadonlySet<Code> = new Set([
@@ -59,6 +68,8 @@ export class Backoff {
   readonly #options: RetryPolicy;
   readonly #onRetry: OnRetry | undefined;
   #attempt = 0;
+  /** When the first failure in a row happened, on the clock of `performance.now`. */
+  #failingSinceMs: number | undefined;
 
   constructor(options: Partial<RetryPolicy> | undefined, onRetry: OnRetry | undefined) {
     this.#options = { ...defaultRetry, ...options };
@@ -68,16 +79,22 @@ export class Backoff {
   /** There was progress: the next failure is a first one again. */
   reset(): void {
     this.#attempt = 0;
+    this.#failingSinceMs = undefined;
   }
 
-  /** Waits for the next attempt. Rethrows the error if it is final, or the attempts are used up. */
+  /** Waits for the next attempt. Rethrows the error if it is final, or the attempts or the time are used up. */
   async wait(error: unknown, signal: AbortSignal | undefined): Promise<void> {
     const failure = ConnectError.from(error);
     if (signal?.aborted === true || !isBroken(failure) || this.#attempt >= this.#options.attempts) throw error;
-    const { baseDelayMs, maxDelayMs, closed } = this.#options;
+    const { baseDelayMs, maxDelayMs, maxElapsedMs, closed } = this.#options;
     if (closed?.aborted === true) throw reasonOf(closed);
     // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/ ("full jitter")
-    const delayMs = Math.random() * Math.min(maxDelayMs, baseDelayMs * 2 ** this.#attempt);
+    const jitteredMs = Math.random() * Math.min(maxDelayMs, baseDelayMs * 2 ** this.#attempt);
+    const nowMs = performance.now();
+    this.#failingSinceMs ??= nowMs;
+    const leftMs = this.#failingSinceMs + maxElapsedMs - nowMs;
+    if (leftMs <= 0) throw error;
+    const delayMs = Math.min(jitteredMs, leftMs);
     this.#attempt++;
     this.#onRetry?.(failure, this.#attempt, delayMs);
     const waiting = linkSignals(signal, closed);

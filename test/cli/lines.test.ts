@@ -1,13 +1,14 @@
 import { describe, expect, it } from "vitest";
 import { batches, LineTooLongError, splitLines } from "../../src/cli/lines.ts";
+import type { LongLines } from "../../src/cli/lines.ts";
 
 async function* chunksOf(...chunks: string[]): AsyncGenerator<Uint8Array> {
   for (const chunk of chunks) yield await Promise.resolve(Buffer.from(chunk));
 }
 
-async function split(chunks: string[], limit = 100): Promise<string[][]> {
+async function split(chunks: string[], maxLineBytes = 100, longLines: LongLines = "fail"): Promise<string[][]> {
   const all: string[][] = [];
-  for await (const lines of splitLines(chunksOf(...chunks), limit)) {
+  for await (const lines of splitLines(chunksOf(...chunks), { maxLineBytes, longLines })) {
     all.push(lines.map((line) => Buffer.from(line).toString()));
   }
   return all;
@@ -29,7 +30,8 @@ describe("splitLines", () => {
   it("leaves bytes that are no UTF-8 as they are", async () => {
     const input = Buffer.from([0xff, 0x00, 0x0a, 0xc3]);
     const lines: Uint8Array[] = [];
-    for await (const some of splitLines([input] as unknown as AsyncIterable<Uint8Array>, 10)) lines.push(...some);
+    const options = { maxLineBytes: 10, longLines: "fail" } as const;
+    for await (const some of splitLines([input] as unknown as AsyncIterable<Uint8Array>, options)) lines.push(...some);
     expect(lines.map((line) => [...line])).toEqual([[0xff, 0x00], [0xc3]]);
   });
 
@@ -40,12 +42,35 @@ describe("splitLines", () => {
   ])("hands over what came before $name that is too long", async ({ chunks }) => {
     const got: string[] = [];
     const reading = (async () => {
-      for await (const lines of splitLines(chunksOf(...chunks), 4)) {
+      for await (const lines of splitLines(chunksOf(...chunks), { maxLineBytes: 4, longLines: "fail" })) {
         got.push(...lines.map((line) => Buffer.from(line).toString()));
       }
     })();
     await expect(reading).rejects.toThrow(new LineTooLongError(2, 4));
     expect(got).toEqual(["ok"]);
+  });
+});
+
+describe("a line that is too long", () => {
+  const cases = [
+    { name: "in one chunk", chunks: ["ok\n123456789\nok\n"], split: ["ok", "1234", "5678", "9", "ok"] },
+    { name: "in several", chunks: ["123", "45", "6789", "\nok\n"], split: ["1234", "5678", "9", "ok"] },
+    { name: "by a multiple of the limit", chunks: ["1234", "5678", "\n", "\n"], split: ["1234", "5678", ""] },
+    { name: "without a newline", chunks: ["123456"], split: ["1234", "56"] },
+  ];
+  it.each(cases)("$name is split", async ({ chunks, split: lines }) => {
+    expect((await split(chunks, 4, "split")).flat()).toEqual(lines);
+  });
+  it.each(cases)("$name is truncated", async ({ chunks }) => {
+    const lines = chunks.join("").replace(/\n$/, "").split("\n");
+    expect((await split(chunks, 4, "truncate")).flat()).toEqual(lines.map((line) => line.slice(0, 4)));
+  });
+  it("is told once", async () => {
+    const numbers: number[] = [];
+    const onLongLine = (line: number): number => numbers.push(line);
+    const input = chunksOf("12345", "6789", "\nok\n12345");
+    for await (const _ of splitLines(input, { maxLineBytes: 4, longLines: "truncate", onLongLine }));
+    expect(numbers).toEqual([1, 3]);
   });
 });
 

@@ -60,15 +60,19 @@ describe("push of lines", () => {
     expect(await cli.done).toMatchObject({ code: 0, stdout: `appended 2 lines to ${stream}: seq 0 to 1\n` });
   });
 
-  it("after Ctrl-C has stored what was read", async () => {
+  it.each([
+    { signal: "SIGINT", exit: exitCodes.interrupted },
+    { signal: "SIGTERM", exit: exitCodes.terminated },
+    { signal: "SIGHUP", exit: exitCodes.hungUp },
+  ] as const)("after $signal has stored what was read", async ({ signal, exit }) => {
     const stream = newName();
     const cli = spawnCli(["push", stream, "-", "--url", server.url]);
     cli.write("one\ntwo\n");
     await until(20_000, "the lines are stored", async () => (await stored(stream)).length === 2);
-    cli.kill("SIGINT");
+    cli.kill(signal);
     const { code, stdout } = await cli.done;
     expect(stdout).toContain("appended 2 lines");
-    expect(code).toBe(exitCodes.interrupted.code);
+    expect(code).toBe(exit.code);
   });
 
   it("seals at the end only if asked to, and refuses a sealed stream before it reads a line", async () => {
@@ -82,11 +86,26 @@ describe("push of lines", () => {
 
   it("stores what came before a line that is too long", async () => {
     const stream = newName();
-    const { code, stderr } = await run(["push", stream, "-"], `ok\n${"x".repeat(1024 * 1024 + 1)}\nmore\n`);
+    const { code, stderr } = await run(
+      ["push", stream, "-", "--max-line", "fail"],
+      `ok\n${"x".repeat(1024 * 1024 + 1)}\nmore\n`,
+    );
     expect(stderr).toContain("line 2 is longer than 1048576 bytes");
     expect(stderr).toContain("the 1 line before it is stored");
     expect(code).toBe(exitCodes.usage.code);
     expect((await stored(stream)).map(({ text }) => text)).toEqual(["ok"]);
+  });
+
+  it.each([
+    { mode: "split", parts: ["x".repeat(1024 * 1024), "y"], says: "1 line longer than 1048576 bytes was split" },
+    { mode: "truncate", parts: ["x".repeat(1024 * 1024)], says: "1 line longer than 1048576 bytes was cut off" },
+  ])("goes on after a line that is too long with $mode", async ({ mode, parts, says }) => {
+    const stream = newName();
+    const input = `ok\n${"x".repeat(1024 * 1024)}y\nmore\n`;
+    const { code, stderr } = await run(["push", stream, "-", "--max-line", mode], input);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain(says);
+    expect((await stored(stream)).map(({ text }) => text)).toEqual(["ok", ...parts, "more"]);
   });
 
   it("takes a line of exactly the limit", async () => {

@@ -32,6 +32,8 @@ export interface CliProcess {
   readonly stderr: string;
   readonly ended: boolean;
   write(text: string): void;
+  /** What has been written and is not in the pipe yet, because the process does not read, in bytes. */
+  readonly unreadBytes: number;
   /** Ends its standard input. */
   end(): void;
   /** Closes its standard output, as `| head` does. */
@@ -87,6 +89,9 @@ function launch(args: readonly string[], options: CliOptions): CliProcess {
       return child.exitCode !== null || child.signalCode !== null;
     },
     write: (line) => child.stdin.write(line),
+    get unreadBytes() {
+      return child.stdin.writableLength;
+    },
     end: () => child.stdin.end(),
     closeStdout: () => child.stdout.destroy(),
     kill: (signal) => child.kill(signal),

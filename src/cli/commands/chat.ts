@@ -8,11 +8,12 @@ import { nameHeader, runChat } from "../chat-session.ts";
 import { CliError } from "../failure.ts";
 import { terminalText } from "../output.ts";
 import { recordJson, toText } from "../records.ts";
+import { Retries } from "../retries.ts";
 import { withClient } from "../session.ts";
 import type { ClientSession } from "../session.ts";
 import { openStdin } from "../stdin.ts";
 import { findReadableStream } from "../streams.ts";
-import { parseCount } from "../values.ts";
+import { parseCount, parseWait } from "../values.ts";
 
 export function chat(program: Command): void {
   const command = program
@@ -20,6 +21,7 @@ export function chat(program: Command): void {
     .description("talk: lines typed go out, others' lines come in")
     .argument("<stream>", "name of the stream; it is created if it does not exist")
     .option("--name <text>", "who you are (default: your user name)")
+    .option("--retry-for <duration>", "how long to try again when the server is away (default: for ever)")
     .option("--history <n>", "how many earlier lines to show", "10")
     .addHelpText(
       "after",
@@ -44,7 +46,8 @@ async function run({ client, config, out, args, flags, signal }: ClientSession):
     );
   }
   const stdin = openStdin();
-  await findReadableStream(client, stream, signal);
+  const retries = new Retries(out, parseWait("--retry-for", flags["retryFor"]));
+  await retries.start(signal, () => findReadableStream(client, stream, signal));
 
   const onTerminal = stdin.isTTY && out.toTerminal && !out.json;
   const lines = createInterface(
@@ -64,7 +67,7 @@ async function run({ client, config, out, args, flags, signal }: ClientSession):
       history,
       signal,
       input: prompted(lines, onTerminal),
-      onRetry: out.retry,
+      retries,
       async onRecord(record, own) {
         if (out.json) await out.result("", { ...recordJson(record), own });
         // What was typed stands there already.
