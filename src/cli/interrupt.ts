@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import type { ExitName } from "./exit-codes.ts";
 
 /** Why a command is asked to end before it is done. */
@@ -42,15 +41,4 @@ export function onInterrupt(
   return () => {
     for (const signal of signals) process.off(signal, listener);
   };
-}
-
-/** Whether the process was started to outlive its terminal, as by `nohup`: a listener would undo that. Linux only. */
-export function ignoresHangup(): boolean {
-  try {
-    // A bit mask in hexadecimal digits, with the bit of signal 1 last (proc_pid_status(5)).
-    const mask = /^SigIgn:\s*([0-9a-f]+)$/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
-    return (BigInt(`0x${mask ?? "0"}`) & 1n) === 1n;
-  } catch {
-    return false;
-  }
 }

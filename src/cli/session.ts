@@ -7,11 +7,12 @@ import type { ClientConfig } from "../config.ts";
 import { exitCodes } from "./exit-codes.ts";
 import type { ExitName } from "./exit-codes.ts";
 import { CliError, failureOf, fileError, systemCode } from "./failure.ts";
-import { ignoresHangup, Interrupted, onInterrupt } from "./interrupt.ts";
+import { Interrupted, onInterrupt } from "./interrupt.ts";
 import type { EndSignal } from "./interrupt.ts";
 import { addOptions } from "./options.ts";
 import type { Flags } from "./options.ts";
 import { Output } from "./output.ts";
+import { watchReader } from "./reader-watch.ts";
 
 /** What a command has at hand while it runs. */
 export interface Session {
@@ -21,6 +22,8 @@ export interface Session {
   readonly flags: Flags;
   /** Aborted with an `Interrupted` by Ctrl-C, SIGTERM, SIGHUP, or when nobody reads the output any more. */
   readonly signal: AbortSignal;
+  /** Ends the command, too, when the reader of standard output has gone while nothing is written, as with `| head -1`. */
+  readonly endWithReader: () => void;
 }
 
 export interface ClientSession extends Session {
@@ -51,7 +54,7 @@ export function withClient(command: Command, work: (session: ClientSession) => W
     }
   };
   jsonOption(command).action(async () => {
-    await run(command, callServer, ignoresHangup() ? ["SIGINT", "SIGTERM"] : ["SIGINT", "SIGTERM", "SIGHUP"]);
+    await run(command, callServer, ["SIGINT", "SIGTERM", "SIGHUP"]);
   });
   addOptions(command, "Connection:", clientOptions);
   return command;
@@ -79,15 +82,23 @@ async function run(command: Command, work: (session: Session) => Work, signals: 
     },
     (exit) => process.exit(exitCodes[exit].code),
   );
+  let stopWatching = (): void => undefined;
+  const endWithReader = (): void => {
+    stopWatching = watchReader(stdout.fd, () => {
+      ending.abort(new Interrupted("ok"));
+    });
+  };
   let exit: ExitName;
   try {
-    const chosen = await work({ out, args: command.processedArgs as unknown[], flags, signal: ending.signal });
+    const args = command.processedArgs as unknown[];
+    const chosen = await work({ out, args, flags, signal: ending.signal, endWithReader });
     if (typeof chosen !== "string") ending.signal.throwIfAborted();
     exit = typeof chosen === "string" ? chosen : "ok";
   } catch (error) {
     exit = report(error, ending.signal, out, flags);
   } finally {
     stopListening();
+    stopWatching();
   }
   process.exitCode = exitCodes[exit].code;
 }

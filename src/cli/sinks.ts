@@ -1,4 +1,3 @@
-import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import type { ReadRecord, StreamInfo } from "../client/index.ts";
@@ -40,8 +39,7 @@ export async function openFile(
   if (stats !== undefined && !stats.isFile()) {
     return toStream(Number(info.head), separator, await openDevice(output, signal));
   }
-  const created = info.createTime === undefined ? 0 : timestampMs(info.createTime);
-  const source = JSON.stringify([info.name, created, Number(info.head), separator.byteLength > 0]);
+  const source = JSON.stringify([info.name, info.uid, Number(info.head), separator.byteLength > 0]);
   const part = await PartFile.open({ output, source, firstSeq: Number(info.head), separator, signal });
   return {
     seq: part.seq,

@@ -27,7 +27,8 @@ export type OnRetry = (error: ConnectError, attempt: number, delayMs: number) =>
 export const defaultRetry: RetryOptions = {
   attempts: 10,
   maxElapsedMs: Infinity,
-  baseDelayMs: 100, maxDelayMs: 5000,
+  baseDelayMs: 100,
+  maxDelayMs: 5000,
 };
 
 /** Codes with which a transport reports that it broke; from a server they would be an answer. */

@@ -36,11 +36,12 @@ Examples:
   withClient(command, run);
 }
 
-async function run({ client, out, args, flags, signal }: ClientSession): Promise<void> {
+async function run({ client, out, args, flags, signal, endWithReader }: ClientSession): Promise<void> {
   const names = args[0] as string[];
   const shape = flags["shape"] as Shape;
   const times = parseCount("--times", flags["times"], { min: 1, max: 1_000_000 }) ?? 3;
   const intervalMs = parseWait("--interval", flags["interval"]) ?? 0;
+  endWithReader();
   for await (const greeting of greetings(client, { shape, names, times, intervalMs, signal })) {
     await out.result(greeting, { greeting });
   }

@@ -14,13 +14,14 @@ export function health(program: Command): void {
   withClient(command, run);
 }
 
-async function run({ client, out, args, flags, signal }: ClientSession): Promise<ExitName | undefined> {
+async function run({ client, out, args, flags, signal, endWithReader }: ClientSession): Promise<ExitName | undefined> {
   const service = args[0] as string;
   const show = async (status: Status): Promise<void> => {
     const name = nameOf(status);
     await out.result(name, { service, status: name });
   };
   if (flags["watch"] === true) {
+    endWithReader();
     for await (const { status } of client.health.watch({ service }, { signal })) await show(status);
     return undefined;
   }

@@ -33,7 +33,8 @@ Examples:
   withClient(command, run);
 }
 
-async function run({ client, out, args, flags, signal }: ClientSession): Promise<void> {
+async function run({ client, out, args, flags, signal, endWithReader }: ClientSession): Promise<void> {
+  endWithReader();
   const name = args[0] as string;
   const from = parsePosition("--from", String(flags["from"]));
   // A reader waits and tries again; a wrong name, token or server is to be told at once.
