@@ -47,7 +47,7 @@ function failureOfCall(error: ConnectError, url: string | undefined): Failure {
   if (error.isWireError && error.code === Code.Unavailable) {
     return { message: `${server} is not available (${message})`, exit: "unavailable" };
   }
-  if (isBroken(error)) {
+  if (!error.isWireError && isBroken(error)) {
     // A port that wants TLS hangs up on anything else, and cannot say why.
     const hint = url?.startsWith("http:") === true ? "; if it speaks TLS, --url begins with https://" : "";
     return { message: `the connection to ${server} broke (${message})${hint}`, exit: "unavailable" };

@@ -48,11 +48,20 @@ const brokenCodes: ReadonlySet<Code> = new Set([
 /** System error codes that no second attempt changes. */
 const finalCause = /CERT|SELF_SIGNED|VERIFY|ERR_TLS|ERR_SSL|ERR_INVALID|EPROTO/;
 
-/** Whether the connection broke, rather than the server refused. */
+/** Whether the connection broke, or the server asks to try again, rather than refuses. */
 export function isBroken(error: ConnectError): boolean {
-  // Of a server's own answers only this one says: try again.
-  if (error.isWireError) return error.code === Code.Unavailable;
+  if (error.isWireError) return error.code === Code.Unavailable || busyMs(error) > 0;
   return brokenCodes.has(error.code) && !finalCause.test(causeCode(error));
+}
+
+/**
+ * When a server that has no memory for the call (`--max-request-memory`) may be called again, in milliseconds (RFC 9110,
+ * section 10.2.3). 0 for other failures: other exhausted resources stay so.
+ */
+function busyMs({ code, metadata, isWireError }: ConnectError): number {
+  if (!isWireError || code !== Code.ResourceExhausted) return 0;
+  const seconds = metadata.get("retry-after") ?? "";
+  return /^\d{1,6}$/.test(seconds) ? Number(seconds) * 1000 : 0;
 }
 
 /** The system's code behind an error, such as ECONNREFUSED; empty if there is none. */
@@ -95,7 +104,7 @@ export class Backoff {
     this.#failingSinceMs ??= nowMs;
     const leftMs = this.#failingSinceMs + maxElapsedMs - nowMs;
     if (leftMs <= 0) throw error;
-    const delayMs = Math.min(jitteredMs, leftMs);
+    const delayMs = Math.min(Math.max(jitteredMs, busyMs(failure)), leftMs);
     this.#attempt++;
     this.#onRetry?.(failure, this.#attempt, delayMs);
     const waiting = linkSignals(signal, closed);

@@ -1,4 +1,4 @@
-import { createClient } from "@connectrpc/connect";
+import { Code, createClient } from "@connectrpc/connect";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { DataService } from "../../gen/data/v1/data_pb.ts";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.ts";
@@ -37,6 +37,25 @@ describe("a server that ends calls for reasons of its own", () => {
     expect(seen).toEqual([...Array.from({ length: sent }, (_, i) => String(i)), "last"]);
     await appender.close();
   });
+
+  it.each(["connect", "grpc"] as const)(
+    "is called again when it has no memory for a call, over %s",
+    async (protocol) => {
+      const MiB = 1024 * 1024;
+      const limits = { maxRequestMemory: 16 * MiB, maxMessageBytes: 32 * MiB, maxBatchBytes: 32 * MiB };
+      const client = useSluiceClient((await useServer(limits)).url, { protocol });
+      const delays: number[] = [];
+      const appender = client.data.appender("s", {
+        createIfMissing: true,
+        retry: { attempts: 1 },
+        onRetry: (_error, _attempt, delayMs) => delays.push(delayMs),
+      });
+      // More than the server ever has for one call: what is seen is that the client believes its advice.
+      const refused = failureOf(appender.append([{ data: new Uint8Array(20 * MiB) }]));
+      expect((await within(20_000, "the refusal", refused)).code).toBe(Code.ResourceExhausted);
+      expect(delays).toEqual([1000]);
+    },
+  );
 
   it("tells the client when it may retry", async () => {
     const server = await useServer({ streamIdleTimeout: 200 });
