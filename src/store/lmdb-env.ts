@@ -63,29 +63,44 @@ export const startBytes = 128 * 1024;
 /** The files of an environment. */
 const files = ["data.mdb", "lock.mdb"];
 
+export interface OpenOptions {
+  readonly warn?: ((message: string) => void) | undefined;
+  /** Where the files are, which errors do not name. Default: in the directory. */
+  readonly at?: string;
+}
+
+/** Why a directory cannot be used. */
+export function unusable(dir: string, cause: unknown): DomainError {
+  if (cause instanceof DomainError) return cause;
+  if (lacksSpace(cause)) {
+    const detail = `the disk of ${dir} is full, and a start needs ${startBytes / 1024} KiB: free some space on it`;
+    return new DomainError({ kind: "store-full", detail }, { cause });
+  }
+  return new DomainError({ kind: "store-unreadable", dir, detail: messageOf(cause) }, { cause });
+}
+
+/** Makes the directory of a store, for this user alone, unless it exists. */
+export function makeStoreDirectory(dir: string): void {
+  try {
+    makeDirectory(resolve(dir), privateModes.directory);
+  } catch (cause) {
+    throw unusable(dir, cause);
+  }
+}
+
 /**
  * Opens the environment, after checks that leave everything as it is when something is wrong. What it makes is for this
  * user alone. What is there already keeps its mode, which somebody may have chosen; `warn` is called if others can read
  * or change it.
  */
-export function openTables(dir: string, warn: (message: string) => void = () => undefined): Tables {
-  const unreadable = (cause: unknown): DomainError =>
-    new DomainError({ kind: "store-unreadable", dir, detail: messageOf(cause) }, { cause });
-  const full = (cause: unknown): DomainError => {
-    const detail = `the disk of ${dir} is full, and a start needs ${startBytes / 1024} KiB: free some space on it`;
-    return new DomainError({ kind: "store-full", detail }, { cause });
-  };
-  try {
-    makeDirectory(resolve(dir), privateModes.directory);
-  } catch (cause) {
-    throw lacksSpace(cause) ? full(cause) : unreadable(cause);
-  }
-  const path = join(dir, "data.mdb");
-  const problem = checkFile(path, unreadable);
+export function openTables(dir: string, { warn = () => undefined, at = dir }: OpenOptions = {}): Tables {
+  makeStoreDirectory(at);
+  const path = join(at, "data.mdb");
+  const problem = checkFile(path, (cause) => unusable(dir, cause));
   if (problem !== undefined) throw new DomainError({ kind: "store-corrupt", dir, detail: problem });
   for (const message of [
-    describeOpenMode(dir, privateModes.directory),
-    ...files.map((name) => describeOpenMode(join(dir, name), privateModes.file)),
+    describeOpenMode(at, privateModes.directory),
+    ...files.map((name) => describeOpenMode(join(at, name), privateModes.file)),
   ]) {
     if (message !== undefined) warn(message);
   }
@@ -93,12 +108,12 @@ export function openTables(dir: string, warn: (message: string) => void = () => 
   try {
     // A commit is visible once it is flushed, and not before: what a reader has seen, no crash takes away.
     // lmdb's own batches of an event turn are off: ours take their place, and theirs fail unobserved.
-    const options = { path: dir, noSubdir: false, maxDbs: 16, overlappingSync: false, eventTurnBatching: false };
+    const options = { path: at, noSubdir: false, maxDbs: 16, overlappingSync: false, eventTurnBatching: false };
     // lmdb reads this option too, but its types do not know it. Without it files are made with 0664.
-    allocateLockFile(dir);
+    allocateLockFile(at);
     root = open({ ...options, permissionsMode: privateModes.file } as typeof options);
   } catch (cause) {
-    throw lacksSpace(cause) ? full(cause) : unreadable(cause);
+    throw unusable(dir, cause);
   }
   try {
     // LMDB writes its tables when they are opened, and must not meet a full disk: see lmdb-headroom.ts.
@@ -106,7 +121,7 @@ export function openTables(dir: string, warn: (message: string) => void = () => 
     extendSync(path, (lastPageNumber + 1) * pageSize, startBytes);
   } catch (cause) {
     void root.close();
-    throw lacksSpace(cause) ? full(cause) : unreadable(cause);
+    throw unusable(dir, cause);
   }
   try {
     const meta = root.openDB<unknown, string>({ name: "meta", encoding: "json" });

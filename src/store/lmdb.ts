@@ -12,6 +12,7 @@ import type { ProducerRow, StreamRow, Tables } from "./lmdb-env.ts";
 import { upgrade } from "./lmdb-format.ts";
 import { Headroom, minReserve } from "./lmdb-headroom.ts";
 import { LiveStreams } from "./lmdb-live.ts";
+import { makeStore, removeDrafts } from "./lmdb-make.ts";
 import { lockStore } from "./lmdb-lock.ts";
 import type { Ownership } from "./lmdb-lock.ts";
 import { growthOf } from "./lmdb-page-bound.ts";
@@ -71,7 +72,8 @@ const rowsAtOnce = 100;
  * "store-locked", "store-corrupt", "store-unreadable", or "store-full" if the disk has no space for what a start writes.
  */
 export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
-  const tables = openTables(options.dir, options.onWarning);
+  await makeStore(options.dir);
+  const tables = openTables(options.dir, { warn: options.onWarning });
   try {
     const ownership = await lockStore(options.dir, tables);
     const headroom = new Headroom(tables, {
@@ -81,6 +83,7 @@ export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
       onWarning: options.onWarning ?? (() => undefined),
     });
     try {
+      removeDrafts(options.dir);
       await headroom.prepare();
       await upgrade(tables, headroom);
       return new LmdbStore(tables, ownership, headroom, options);
