@@ -68,7 +68,11 @@ export function openExchange(rpc: Client<typeof DataService>, stream: string, op
   const unacked: PromiseWithResolvers<Ack>[] = [];
   const { producerId } = options;
   let producerSeq = 0n;
-  let uid = options.expectedUid ?? (options.read === undefined ? "" : uidOf(options.read.from));
+  const readUid = uidOf(options.read?.from);
+  let uid = options.expectedUid || readUid;
+  if (readUid !== "" && uid !== readUid) {
+    throw new TypeError(`expectedUid is ${uid}, but the checkpoint to read from is of ${readUid}`);
+  }
   let over: Error | undefined;
 
   async function producerOf(): Promise<{ id: string; epoch: bigint } | undefined> {

@@ -44,18 +44,20 @@ export async function uploadRecords(
   records: (fromSeq: bigint) => AsyncIterable<RecordInit>,
   options: UploadOptions,
 ): Promise<UploadResult> {
-  const { signal } = options;
+  const { signal, seal = false } = options;
   const producer = { id: options.producerId ?? crypto.randomUUID(), epoch: 0n };
   const backoff = new Backoff(options.retry, options.onRetry);
   let reached = -1n;
   // Of the stream, once it is known: what goes on goes on in the same one.
   let { expectedUid = "" } = options;
-  for (let first = true; ; first = false) {
+  let attempted = false;
+  for (;;) {
     try {
       const info = await find(rpc, name, signal);
       expectedUid ||= info?.uid ?? "";
-      // After a break: the answer may have been lost behind the seal.
-      if (info?.sealed === true && !first) return await sealedResult(info, options);
+      // After a break: the answer may have been lost behind the seal. Of another stream the server tells.
+      const mayBeDone = attempted && seal !== false && info?.uid === expectedUid;
+      if (mayBeDone && info.sealed) return await sealedResult(info, options);
       const tail = info?.tail ?? 0n;
       if (tail > reached) backoff.reset();
       reached = tail;
@@ -70,6 +72,7 @@ export async function uploadRecords(
         options,
         failed,
       );
+      attempted = true;
       try {
         const response = await rpc.upload(requests, signal === undefined ? {} : { signal });
         return { tail: response.nextSeq, sealed: response.sealed, sha256: response.sha256 };

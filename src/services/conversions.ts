@@ -15,6 +15,9 @@ import type { DataLimits } from "./limits.ts";
 import { recordSize } from "../store/store.ts";
 import type { ProducerId, Retention, RetentionChange, StoredBatch, StoredRecord, StreamInfo } from "../store/store.ts";
 
+/** The longest Duration: 10,000 years (google/protobuf/duration.proto), in milliseconds. */
+const maxDurationMs = 315_576_000_000_000;
+
 /** A position or number of the wire as a number; beyond 2^53 - 1 there is nothing. */
 export function toNumber(value: bigint, field: string): number {
   if (value > BigInt(Number.MAX_SAFE_INTEGER)) {
@@ -105,7 +108,8 @@ export function fromInfo(info: StreamInfo): Stream {
     createTime: timestampFromMs(info.createTimeMs),
     ...(info.appendTimeMs === undefined ? {} : { appendTime: timestampFromMs(info.appendTimeMs) }),
     retention: {
-      ...(maxAgeMs === undefined ? {} : { maxAge: durationFromMs(maxAgeMs) }),
+      // An earlier version stored what no Duration can say.
+      ...(maxAgeMs === undefined ? {} : { maxAge: durationFromMs(Math.min(maxAgeMs, maxDurationMs)) }),
       maxBytes: BigInt(maxBytes ?? 0),
       maxRecords: BigInt(maxRecords ?? 0),
     },

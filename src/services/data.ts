@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Duration } from "@bufbuild/protobuf/wkt";
@@ -14,6 +15,7 @@ import { merge } from "../async/merge.ts";
 import { onAbort, reasonOf } from "../async/signals.ts";
 import { principalKey } from "../auth/principal.ts";
 import { requireScope } from "../auth/scopes.ts";
+import { DomainError, isDomainError } from "../errors.ts";
 import { callKey } from "../runtime/call.ts";
 import { requireUid } from "../store/store.ts";
 import type { Appended, Store } from "../store/store.ts";
@@ -85,6 +87,10 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
 
   /** Appends and seals with a checksum, as the last batch of an Exchange does. */
   async function appendChecked(request: AppendRequest, context: HandlerContext): Promise<Appended> {
+    authorize(context, "write", request.stream);
+    if (request.createIfMissing && request.expectedUid === "" && (await isMissing(request.stream))) {
+      return appendWhole(request);
+    }
     const session = await openSession(request, context);
     try {
       const { stored } = await session.append(request);
@@ -92,6 +98,34 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
     } finally {
       session.close();
     }
+  }
+
+  async function isMissing(stream: string): Promise<boolean> {
+    try {
+      await store.get(stream);
+      return false;
+    } catch (error) {
+      if (isDomainError(error, "stream-not-found")) return true;
+      throw error;
+    }
+  }
+
+  /** Makes a stream of one batch, or none if the checksum is wrong. */
+  async function appendWhole(request: AppendRequest): Promise<Appended> {
+    const { stream, sha256 } = request;
+    const records = toRecords(stream, request.records, limits);
+    const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
+    const hash = createHash("sha256");
+    for (const { data } of records) hash.update(data);
+    const actual = hash.digest();
+    if (!actual.equals(sha256)) {
+      throw new DomainError({ kind: "checksum-mismatch", stream, firstSeq: 0, expected: sha256, actual });
+    }
+    return store.append(sessionOptions(request), {
+      records,
+      ...(producerSeq === undefined ? {} : { producerSeq }),
+      seal: { checksum: { sha256, firstSeq: 0 }, expectedSeq: 0 },
+    });
   }
 
   function followOptions(

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { closeSync, fdatasyncSync, fstatSync, linkSync, openSync, rmSync, statSync, writeSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,17 +16,17 @@ const lockBytes = 12 * 1024;
  * A file whose end is allocated on the disk ahead of what is stored in it, by writing zeros.
  *
  * It grows by writes that append, and so overwrites nothing, whoever else writes to it. `exclusively` runs what must not
- * overlap with another writer, or does nothing if there is another one.
+ * overlap with another writer, with the bytes in use, or does nothing if there is another one.
  */
 export class AllocatedFile {
   readonly #path: string;
-  readonly #exclusively: (write: () => void) => void;
+  readonly #exclusively: (write: (used: number) => void) => void;
   #end: number;
   /** Whether zeros behind `#end` could not be flushed. */
   #unconfirmed = false;
 
   /** `used`: what is behind it in the file, in bytes, is zeros or of no use. */
-  constructor(path: string, used: number, exclusively: (write: () => void) => void) {
+  constructor(path: string, used: number, exclusively: (write: (used: number) => void) => void) {
     this.#path = path;
     this.#exclusively = exclusively;
     const { size, blocks } = statSync(path);
@@ -65,11 +66,12 @@ export class AllocatedFile {
   /** Writes zeros over what is behind `from`; where that fails the allocated part ends. */
   #fill(from: number): void {
     this.#end = Math.min(this.#end, from);
-    this.#exclusively(() => {
+    this.#exclusively((used) => {
       const file = openSync(this.#path, "r+");
       try {
         const { size } = fstatSync(file);
-        let at = from;
+        // Never over what LMDB has in use.
+        let at = Math.max(from, used);
         while (at < size) at += writeSync(file, chunk, 0, Math.min(size - at, chunk.length), at);
         fdatasyncSync(file);
         this.#end = size;
@@ -102,11 +104,12 @@ export function extendSync(path: string, used: number, bytes: number): void {
  */
 export function allocateLockFile(dir: string): void {
   const path = join(dir, "lock.mdb");
-  const made = join(dir, `lock.${process.pid}.new`);
+  // Processes in different containers may have the same id.
+  const made = join(dir, `lock.${randomUUID()}.new`);
   let file: number;
   try {
     if (statSync(path, { throwIfNoEntry: false }) !== undefined) return;
-    file = openSync(made, "w", privateModes.file);
+    file = openSync(made, "wx", privateModes.file);
     try {
       writeZeros(file, lockBytes);
     } finally {

@@ -8,7 +8,7 @@ import { overflowPagesOf } from "./lmdb-page-bound.ts";
 /** Keys that one operation removes at most, so that a large stream does not hold up the others. */
 export const removalChunk = 500;
 /** The same for the size of the batches that it looks at, in bytes. */
-const removalChunkBytes = 4 * 1024 * 1024;
+export const removalChunkBytes = 4 * 1024 * 1024;
 
 /** The first seq of the batch that holds `seq`, if there is one that begins at it or before. */
 export function batchStart({ batches }: Tables, id: number, seq: number): number | undefined {

@@ -1,14 +1,11 @@
 import type { TimeSlice } from "../async/time-slice.ts";
 import { producerWindow } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
-import { removalChunk } from "./lmdb-batches.ts";
+import { removalChunk, removalChunkBytes } from "./lmdb-batches.ts";
 import type { Commit, Committer } from "./lmdb-commit.ts";
 import type { Tables } from "./lmdb-env.ts";
 import { overflowPagesOf } from "./lmdb-page-bound.ts";
 import type { OpenProducers } from "./open-producers.ts";
-
-/** A large batch, in bytes. The list of the pages that a deleted one frees takes a 512th of it; its size is not read. */
-const usualBatchBytes = 1024 * 1024;
 
 /** Removes, some at a time, what deleted streams have left. */
 export async function collectGarbage(tables: Tables, committer: Committer): Promise<void> {
@@ -21,11 +18,11 @@ export async function collectGarbage(tables: Tables, committer: Committer): Prom
         // Each table's keys begin with the id of the stream.
         const range = { start: [id], end: [id + 1], limit: removalChunk } as object;
         const found = {
-          batches: [...batches.getKeys(range)],
+          ...someBatches(batches, range),
           producers: [...producers.getKeys(range)],
           positions: [...positions.getKeys(range)],
         };
-        commit.removeRun(batches, found.batches, found.batches.length * overflowPagesOf(usualBatchBytes));
+        commit.removeRun(batches, found.batches, found.pages);
         commit.removeRun(producers, found.producers);
         commit.removeRun(positions, found.positions);
         const removed = found.batches.length + found.producers.length + found.positions.length;
@@ -34,6 +31,23 @@ export async function collectGarbage(tables: Tables, committer: Committer): Prom
       });
     }
   }
+}
+
+/** The keys of batches that one commit removes, and the pages that they have for themselves. */
+function someBatches(
+  table: Tables["batches"],
+  range: object,
+): { readonly batches: [number, number][]; readonly pages: number } {
+  const batches: [number, number][] = [];
+  let pages = 0;
+  let bytes = 0;
+  for (const { key, value } of table.getRange(range)) {
+    batches.push(key);
+    pages += overflowPagesOf(value.byteLength);
+    bytes += value.byteLength;
+    if (bytes > removalChunkBytes) break;
+  }
+  return { batches, pages };
 }
 
 /** Removes the positions of a producer's batches. */

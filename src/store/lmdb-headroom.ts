@@ -68,11 +68,10 @@ export class Headroom {
     const { root, meta } = tables;
     this.#tables = tables;
     this.#options = options;
-    const { lastPageNumber, pageSize } = statsOf(root);
-    this.#file = new AllocatedFile(join(options.dir, "data.mdb"), (lastPageNumber + 1) * pageSize, (write) => {
+    this.#file = new AllocatedFile(join(options.dir, "data.mdb"), usedBytes(root), (write) => {
       // LMDB's lock on writing is held: no other process can become the owner, and write there, meanwhile.
       root.transactionSync(() => {
-        if (meta.get(options.lostKey) === undefined) write();
+        if (meta.get(options.lostKey) === undefined) write(usedBytes(root));
       });
     });
   }
@@ -177,12 +176,12 @@ export class Headroom {
 
   /** Allocates the target, a step and `bytes`, or what the disk has. Never rejects: `#failure` has the reason. */
   #extend(fill: Fill, bytes: number): Promise<void> {
-    if (this.#closed || (this.#failure !== undefined && Date.now() - this.#failure.atMs < retryMs)) {
+    if (this.#closed || (this.#failure !== undefined && performance.now() - this.#failure.atMs < retryMs)) {
       return Promise.resolve();
     }
     return (this.#extending ??= this.#allocate(fill, bytes)
       .catch((error: unknown) => {
-        this.#failure = { atMs: Date.now(), reason: toError(error).message };
+        this.#failure = { atMs: performance.now(), reason: toError(error).message };
       })
       .finally(() => {
         this.#extending = undefined;
@@ -206,11 +205,17 @@ export class Headroom {
   }
 
   async #diskSpace(maxAgeMs: number): Promise<DiskSpace | undefined> {
-    if (this.#disk === undefined || Date.now() - this.#disk.atMs > maxAgeMs) {
-      this.#disk = { atMs: Date.now(), space: await diskSpace(this.#options.dir) };
+    if (this.#disk === undefined || performance.now() - this.#disk.atMs > maxAgeMs) {
+      this.#disk = { atMs: performance.now(), space: await diskSpace(this.#options.dir) };
     }
     return this.#disk.space;
   }
+}
+
+/** Up to the end of LMDB's last page. */
+function usedBytes(root: Tables["root"]): number {
+  const { lastPageNumber, pageSize } = statsOf(root);
+  return (lastPageNumber + 1) * pageSize;
 }
 
 function stepOf({ used }: Fill): number {

@@ -76,19 +76,20 @@ export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
   const tables = openTables(options.dir, { warn: options.onWarning });
   try {
     const ownership = await lockStore(options.dir, tables);
-    const headroom = new Headroom(tables, {
-      dir: options.dir,
-      reserve: options.diskReserve ?? minReserve,
-      lostKey: ownership.lostKey,
-      onWarning: options.onWarning ?? (() => undefined),
-    });
+    let headroom: Headroom | undefined;
     try {
+      headroom = new Headroom(tables, {
+        dir: options.dir,
+        reserve: options.diskReserve ?? minReserve,
+        lostKey: ownership.lostKey,
+        onWarning: options.onWarning ?? (() => undefined),
+      });
       removeDrafts(options.dir);
       await headroom.prepare();
       await upgrade(tables, headroom);
       return new LmdbStore(tables, ownership, headroom, options);
     } catch (error) {
-      await headroom.close();
+      await headroom?.close();
       ownership.release();
       throw error;
     }

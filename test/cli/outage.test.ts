@@ -239,7 +239,8 @@ describe("push with a spool", () => {
     const { code, stderr } = await within(30_000, "the end of the push", second.done);
     expect(code, stderr).toBe(0);
     expect(stderr).toContain("does not know this push any more");
-    expect(await server.texts("s")).toEqual(["two", "three"]);
+    // The server may have been stopped between its commit of "one" and the answer.
+    expect(["two,three", "one,two,three"]).toContain((await server.texts("s")).join());
   });
 
   it("goes on after a torn or damaged end, and keeps what it cannot read", async () => {

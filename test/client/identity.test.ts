@@ -113,6 +113,28 @@ async function* late(): AsyncGenerator<{ data: string }> {
   yield await Promise.resolve({ data: "late" });
 }
 
+it("an upload is done only if it was tried, and in the stream that it is meant for", async () => {
+  const server = await useServer();
+  const proxy = await useProxy(nowhere);
+  const direct = useSluiceClient(server.url);
+  await direct.data.append("s", [{ data: "theirs" }], { createIfMissing: true });
+  await direct.data.sealStream("s");
+  const { uid } = await direct.data.getStream("s");
+  const client = useSluiceClient(proxy.url, { retry: { maxDelayMs: 50, attempts: 1000 } });
+  const upload = (options: object): Promise<unknown> => {
+    // The first attempt finds no server.
+    proxy.retarget(nowhere);
+    proxy.cutAll();
+    const onRetry = (): void => {
+      proxy.retarget(server.url);
+    };
+    return client.data.upload("s", () => late(), { seal: true, onRetry, ...options });
+  };
+  expect(await reasonOf(upload({}))).toBe("STREAM_SEALED");
+  expect(await reasonOf(upload({ expectedUid: uid }))).toBe("STREAM_SEALED");
+  expect(await reasonOf(upload({ expectedUid: "another" }))).toBe("STREAM_REPLACED");
+});
+
 it("an exchange is of the stream that its checkpoint names", async () => {
   const { data } = useSluiceClient((await useServer()).url);
   const { streamUid } = await data.append("s", recordsOf("old", 3), { createIfMissing: true });
@@ -129,6 +151,8 @@ it("an exchange is of the stream that its checkpoint names", async () => {
     { kind: "record", record: { seq: 2n, uid: streamUid } },
   ]);
   expect(await reasonOf(open("another"))).toBe("STREAM_REPLACED");
+  const read = { from: { seq: 1, uid: streamUid } };
+  expect(() => data.exchange("s", { read, expectedUid: "another" })).toThrow(TypeError);
 });
 
 describe("a server that comes back with an older copy of its data", () => {

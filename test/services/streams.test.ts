@@ -1,5 +1,6 @@
 import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
+import { createHash } from "node:crypto";
 import { expect, it } from "vitest";
 import { DataError_Reason as Reason, DataService } from "../../gen/data/v1/data_pb.ts";
 import { dataErrorOf, failureOf, useClient } from "../support/calls.ts";
@@ -31,6 +32,40 @@ describeOnEachStore("streams", (server) => {
       expect(ms).toBeGreaterThanOrEqual(before);
       expect(ms).toBeLessThanOrEqual(Date.now());
     }
+  });
+
+  it("are listed in pages that clients can read, however much is said about each", async () => {
+    const data = useData();
+    const metadata = Object.fromEntries(Array.from({ length: 32 }, (_, i) => [`k${i}`, "é".repeat(512)]));
+    const names = Array.from({ length: 50 }, (_, i) => `talkative/${String(i).padStart(2, "0")}`);
+    for (const name of names) await data.createStream({ name, metadata });
+    const listed: string[] = [];
+    let pageToken = "";
+    do {
+      const page = await data.listStreams({ prefix: "talkative/", pageSize: 1000, pageToken });
+      expect(page.streams.length).toBeGreaterThan(0);
+      expect(page.streams.length).toBeLessThan(40);
+      listed.push(...page.streams.map(({ name }) => name));
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+    expect(listed).toEqual(names);
+  });
+
+  it("are not made by a last batch whose checksum is wrong", async () => {
+    const data = useData();
+    const stream = "streams/checked";
+    const records = [{ data: Buffer.from("a") }, { data: Buffer.from("b") }];
+    const last = { stream, createIfMissing: true, seal: true, records };
+    const wrong = await failureOf(data.append({ ...last, sha256: new Uint8Array(32) }));
+    expect(dataErrorOf(wrong).reason).toBe(Reason.CHECKSUM_MISMATCH);
+    expect((await failureOf(data.getStream({ name: stream }))).code).toBe(Code.NotFound);
+    const sha256 = createHash("sha256").update("ab").digest();
+    await data.append({ ...last, sha256 });
+    expect((await data.getStream({ name: stream })).stream).toMatchObject({
+      tail: 2n,
+      sealed: true,
+      sha256FirstSeq: 0n,
+    });
   });
 
   it("that do not exist are NOT_FOUND for every method that names one", async () => {

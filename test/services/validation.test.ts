@@ -46,14 +46,22 @@ for (const lane of [h2c.connect, h2c.grpc]) {
         [() => data.createStream({ name: badName }), ["name: string.pattern"]],
         [
           () => data.createStream({ name: "s", retention: { maxAge: { seconds: -1n } } }),
-          ["retention.max_age: duration.gte"],
+          ["retention.max_age: duration.gte_lte"],
         ],
         [() => data.createStream({ name: "s", metadata: { Kind: "y" } }), ["metadata: string.pattern"]],
         [() => data.createStream({ name: "s", metadata: { a: "x".repeat(1025) } }), ["metadata: string.max_bytes"]],
         [() => data.createStream({ name: "s", metadata: entries(33) }), ["metadata: map.max_pairs"]],
         [
+          () => data.createStream({ name: "s", retention: { maxAge: { seconds: 9_000_000_001n } } }),
+          ["retention.max_age: duration.gte_lte"],
+        ],
+        [
+          () => data.updateStream({ name: "s", retention: { maxAge: { seconds: 2n ** 63n - 1n } } }),
+          ["retention.max_age: duration.gte_lte"],
+        ],
+        [
           () => data.updateStream({ name: badName, retention: { maxAge: { seconds: -1n } } }),
-          ["name: string.pattern", "retention.max_age: duration.gte"],
+          ["name: string.pattern", "retention.max_age: duration.gte_lte"],
         ],
         [() => data.trimStream({ name: "s", expectedUid: "x".repeat(65) }), ["expected_uid: string.max_bytes"]],
         [() => data.listStreams({ pageSize: 1001 }), ["page_size: int32.gte_lte"]],

@@ -454,7 +454,7 @@ func (x *Stream) GetMetadata() map[string]string {
 // An unset or zero limit is no limit.
 type Retention struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Records older than this leave.
+	// Records older than this leave. Up to 9,000,000,000 seconds.
 	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3" json:"max_age,omitempty"`
 	// The oldest records leave while the stream is larger than this, in bytes.
 	MaxBytes uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
@@ -2769,7 +2769,7 @@ func (*ExchangeResponse_Sealed) isExchangeResponse_Message() {}
 // Limits to change. One that is unset stays, and zero takes it away.
 type UpdateStreamRequest_RetentionChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Records older than this leave.
+	// Records older than this leave. Up to 9,000,000,000 seconds.
 	MaxAge *durationpb.Duration `protobuf:"bytes,1,opt,name=max_age,json=maxAge,proto3,oneof" json:"max_age,omitempty"`
 	// The oldest records leave while the stream is larger than this, in bytes.
 	MaxBytes *uint64 `protobuf:"varint,2,opt,name=max_bytes,json=maxBytes,proto3,oneof" json:"max_bytes,omitempty"`
@@ -3304,9 +3304,10 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\bmetadata\x18\f \x03(\v2\x1d.data.v1.Stream.MetadataEntryR\bmetadata\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x01\n" +
-	"\tRetention\x12<\n" +
-	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00R\x06maxAge\x12\x1b\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x8f\x01\n" +
+	"\tRetention\x12D\n" +
+	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x06\b\x80\xb4\xc4\xc3!2\x00R\x06maxAge\x12\x1b\n" +
 	"\tmax_bytes\x18\x02 \x01(\x04R\bmaxBytes\x12\x1f\n" +
 	"\vmax_records\x18\x03 \x01(\x04R\n" +
 	"maxRecords\"<\n" +
@@ -3365,13 +3366,14 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"h\n" +
 	"\x13ListStreamsResponse\x12)\n" +
 	"\astreams\x18\x01 \x03(\v2\x0f.data.v1.StreamR\astreams\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x90\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x98\x03\n" +
 	"\x13UpdateStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x12J\n" +
 	"\tretention\x18\x02 \x01(\v2,.data.v1.UpdateStreamRequest.RetentionChangeR\tretention\x12*\n" +
-	"\fexpected_uid\x18\x03 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\x1a\xc6\x01\n" +
-	"\x0fRetentionChange\x12A\n" +
-	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x022\x00H\x00R\x06maxAge\x88\x01\x01\x12 \n" +
+	"\fexpected_uid\x18\x03 \x01(\tB\a\xbaH\x04r\x02(@R\vexpectedUid\x1a\xce\x01\n" +
+	"\x0fRetentionChange\x12I\n" +
+	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
+	"\"\x06\b\x80\xb4\xc4\xc3!2\x00H\x00R\x06maxAge\x88\x01\x01\x12 \n" +
 	"\tmax_bytes\x18\x02 \x01(\x04H\x01R\bmaxBytes\x88\x01\x01\x12$\n" +
 	"\vmax_records\x18\x03 \x01(\x04H\x02R\n" +
 	"maxRecords\x88\x01\x01B\n" +
