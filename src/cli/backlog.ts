@@ -4,6 +4,8 @@ import { raceSignal } from "../async/signals.ts";
 export interface Backlog {
   /** Adds lines, and resolves once there is room for more. Rejects with the signal's reason while it waits. */
   add(lines: readonly Uint8Array[], signal: AbortSignal): Promise<void>;
+  /** Nobody waits for room from now on: a signal has come, and what was read is to be kept. */
+  hurry(): void;
   /** No more lines are added. */
   end(): void;
   /** The next lines to send; undefined once it has ended and all have been taken. */
@@ -40,6 +42,7 @@ export class MemoryBacklog implements Backlog {
   readonly #taken: number[] = [];
   #waiting = 0;
   #ended = false;
+  #hurried = false;
 
   constructor(maxBytes: number, limits: BatchLimits) {
     this.#maxBytes = maxBytes;
@@ -57,7 +60,12 @@ export class MemoryBacklog implements Backlog {
     }
     this.#waiting += lines.length;
     this.#change.happened();
-    while (this.#bytes > this.#maxBytes) await this.#change.next(signal);
+    while (!this.#hurried && this.#bytes > this.#maxBytes) await this.#change.next(signal);
+  }
+
+  hurry(): void {
+    this.#hurried = true;
+    this.#change.happened();
   }
 
   end(): void {

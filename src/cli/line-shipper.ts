@@ -32,6 +32,8 @@ export class LineShipper {
   firstSeq: bigint | undefined;
   nextSeq = 0n;
   longLineCount = 0;
+  /** Whether the stream was sealed behind it. */
+  sealed = false;
   readonly #session: ClientSession;
   readonly #options: LineShipperOptions;
   readonly #backlog: Backlog;
@@ -58,6 +60,7 @@ export class LineShipper {
     const failed = linkSignals();
     let timer: NodeJS.Timeout | undefined;
     const forget = onAbort(signal, (reason) => {
+      this.#backlog.hurry();
       this.#cutInOutage();
       timer = setTimeout(() => {
         this.#cut.abort(reason);
@@ -117,7 +120,10 @@ export class LineShipper {
       });
       try {
         await this.#sendBy(appender);
-        if (seal && !signal.aborted && !isIncomplete()) await appender.seal();
+        if (seal && !signal.aborted && !isIncomplete()) {
+          await appender.seal();
+          this.sealed = true;
+        }
         await appender.close();
         return;
       } catch (error) {
@@ -173,8 +179,12 @@ export class LineShipper {
   }
 }
 
-/** Whether the server knows nothing of the producer: it has forgotten it, or the stream is another one. */
+/**
+ * Whether the server knows nothing of the producer: it has forgotten it, the stream is another one, or the spool is an
+ * older copy, whose numbers have gone to other batches.
+ */
 function isForgotten(error: unknown): boolean {
   const detail = dataErrorOf(error);
+  if (detail?.reason === Reason.PRODUCER_CONFLICT) return true;
   return detail?.reason === Reason.PRODUCER_GAP && detail.nextProducerSeq === 0n;
 }

@@ -7,6 +7,7 @@ import { CliError } from "./failure.ts";
 import { FileSource, openLocalFile } from "./file-source.ts";
 import type { LocalFile } from "./file-source.ts";
 import { formatSize, toHex } from "./format.ts";
+import { Retries } from "./retries.ts";
 import type { ClientSession } from "./session.ts";
 import { findStream } from "./streams.ts";
 
@@ -61,7 +62,8 @@ async function pushOpened(session: ClientSession, options: PushFileOptions, file
 
 async function pushOnce(session: ClientSession, options: PushFileOptions, file: LocalFile): Promise<void> {
   const { client, signal } = session;
-  const info = await findStream(client, options.stream, signal);
+  const retries = new Retries(session.out, options.retryForMs);
+  const info = await retries.start(signal, () => findStream(client, options.stream, signal));
   const stored = info === undefined ? undefined : await firstHeaders(client, info, signal);
   const source = new FileSource(file, Number(stored?.["chunk-bytes"] ?? options.chunkBytes));
   if (info?.sealed === true) {

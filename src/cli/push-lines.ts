@@ -81,7 +81,7 @@ async function ship(
     out.note(counts);
     throw error;
   }
-  const { stored, firstSeq, nextSeq, longLineCount } = shipper;
+  const { stored, firstSeq, nextSeq, longLineCount, sealed } = shipper;
   if (longLineCount > 0) {
     const were = longLineCount === 1 ? "was" : "were";
     const what = longLines === "split" ? "split into several records" : "cut off";
@@ -89,14 +89,14 @@ async function ship(
   }
   await out.result(
     stored === 0
-      ? `no lines, nothing appended to ${stream}`
-      : `appended ${plural(stored, "line")} to ${stream}: seq ${firstSeq} to ${nextSeq - 1n}${seal ? ", sealed" : ""}`,
+      ? `no lines, nothing appended to ${stream}${sealed ? ", sealed" : ""}`
+      : `appended ${plural(stored, "line")} to ${stream}: seq ${firstSeq} to ${nextSeq - 1n}${sealed ? ", sealed" : ""}`,
     {
       stream,
       records: stored,
       firstSeq: firstSeq === undefined ? null : Number(firstSeq),
       nextSeq: stored === 0 ? null : Number(nextSeq),
-      sealed: seal,
+      sealed,
     },
   );
 }

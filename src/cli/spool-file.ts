@@ -1,9 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { privateModes } from "../file-modes.ts";
-import { CliError } from "./failure.ts";
+import { CliError, systemCode } from "./failure.ts";
 import { encodeEntry, magic } from "./spool-format.ts";
 import type { SpoolReader } from "./spool-reader.ts";
 import { writeAll } from "./write-all.ts";
@@ -38,7 +37,7 @@ export async function beginSpool(
 }
 
 /**
- * Reads the whole file. What is damaged, or was cut short by a crash, is moved to `FILE.damaged` with all behind it;
+ * Reads the whole file. What is damaged, or was cut short by a crash, is moved to `FILE.damaged-…` with all behind it;
  * `onNote` is told.
  */
 export async function readSpool(
@@ -103,8 +102,22 @@ async function cutDamage(
   size: number,
   onNote: (message: string) => void,
 ): Promise<void> {
-  const kept = `${path}.damaged`;
-  const copy = await open(kept, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, privateModes.file);
+  const kept = `${path}.damaged-${randomUUID().slice(0, 8)}`;
+  let where = `they are in ${kept}`;
+  try {
+    await copyTo(kept, file, from, size);
+  } catch (error) {
+    // Sending what waits is what makes room. A batch that was cut short was never sent.
+    if (!["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) throw error;
+    await rm(kept, { force: true });
+    where = "there is no space on the disk to keep them";
+  }
+  await file.truncate(from);
+  onNote(`the last ${size - from} bytes of ${path} are damaged, as after a crash: ${where}`);
+}
+
+async function copyTo(path: string, file: FileHandle, from: number, size: number): Promise<void> {
+  const copy = await open(path, "wx", privateModes.file);
   try {
     const buffer = Buffer.alloc(1024 * 1024);
     for (let at = from; at < size;) {
@@ -117,6 +130,4 @@ async function cutDamage(
   } finally {
     await copy.close();
   }
-  await file.truncate(from);
-  onNote(`the last ${size - from} bytes of ${path} are damaged, as after a crash: they are in ${kept}`);
 }

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { constants } from "node:fs";
 import { open, realpath } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
-import { basename, dirname, resolve } from "node:path";
+import { basename, dirname } from "node:path";
 import { describeOpenMode, privateModes } from "../file-modes.ts";
 import { Change } from "./backlog.ts";
 import type { Backlog, BatchLimits } from "./backlog.ts";
@@ -46,6 +46,10 @@ export class Spool implements Backlog {
   #stored: number;
   #waiting: number;
   #end: number;
+  /** What is on the disk up to here: no batch is sent before it is, or a later process would give its number to another. */
+  #syncedTo = 0;
+  /** Nobody waits for room any more. */
+  #hurried = false;
   /** Where the next batch to take begins, or an entry before it; and how many batches there are to take. */
   #readAt: number;
   #untaken: number;
@@ -59,10 +63,12 @@ export class Spool implements Backlog {
   static async open(options: SpoolOptions): Promise<Spool> {
     const { path, signal } = options;
     try {
-      const target = await realpath(path).catch(() => resolve(path));
+      // Made first: where a link leads can be told once there is a file.
+      await (await open(path, constants.O_RDWR | constants.O_CREAT, privateModes.file)).close();
+      const target = await realpath(path);
       const release = await lockDirectory(dirname(target), signal, lockName(basename(target)));
       try {
-        const file = await open(target, constants.O_RDWR | constants.O_CREAT, privateModes.file);
+        const file = await open(target, constants.O_RDWR);
         try {
           const openMode = describeOpenMode(target, privateModes.file);
           if (openMode !== undefined) options.onNote(openMode);
@@ -113,9 +119,15 @@ export class Spool implements Backlog {
 
   async add(lines: readonly Uint8Array[], signal: AbortSignal): Promise<void> {
     for (const batch of batches(lines, this.#options.limits)) {
-      while (!(await this.#addBatch(batch))) await this.#change.next(signal);
+      // With nothing that waits there is room after another look.
+      while (!(await this.#addBatch(batch))) if (this.#waiting > 0) await this.#change.next(signal);
     }
-    while (this.#end > this.#options.maxBytes && this.#waiting > 0) await this.#change.next(signal);
+    while (!this.#hurried && this.#end > this.#options.maxBytes && this.#waiting > 0) await this.#change.next(signal);
+  }
+
+  hurry(): void {
+    this.#hurried = true;
+    this.#change.happened();
   }
 
   end(): void {
@@ -136,6 +148,7 @@ export class Spool implements Backlog {
       const offset = this.#readAt;
       this.#readAt += next.size;
       if (next.entry.kind !== "lines") continue;
+      if (this.#readAt > this.#syncedTo) await this.#sync();
       this.#untaken--;
       this.#taken.push({ offset, lines: next.entry.lines.length });
       return next.entry.lines;
@@ -169,26 +182,46 @@ export class Spool implements Backlog {
 
   /** False if there is no room on the disk, and may be later. */
   async #addBatch(lines: readonly Uint8Array[]): Promise<boolean> {
-    try {
-      await this.#write(async () => {
-        await this.#put({ kind: "lines", lines });
-        // At once: the next write may begin the file anew if nothing waits in it.
-        this.#waiting += lines.length;
-        this.#untaken++;
-      });
-    } catch (error) {
-      const isFull = ["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "");
-      if (isFull && this.#waiting > 0) return false;
+    const entry = { kind: "lines", lines } as const;
+    const added = await this.#write(async () => {
+      try {
+        await this.#put(entry);
+      } catch (error) {
+        if (!isFull(error)) throw error;
+        if (this.#waiting > 0) return false;
+        // All that is in the file gives its room back.
+        await this.#beginAnew();
+        await this.#put(entry);
+      }
+      // At once: the next write may begin the file anew if nothing waits in it.
+      this.#waiting += lines.length;
+      this.#untaken++;
+      return true;
+    }).catch((error: unknown) => {
       throw fileError(this.#options.path, "written", error);
-    }
-    this.#change.happened();
-    return true;
+    });
+    if (added) this.#change.happened();
+    return added;
   }
 
   async #put(entry: SpoolEntry): Promise<void> {
     const bytes = encodeEntry(entry);
-    await writeAll(this.#file, bytes, this.#end);
+    try {
+      await writeAll(this.#file, bytes, this.#end);
+    } catch (error) {
+      // A part of an entry would look like damage.
+      await this.#file.truncate(this.#end).catch(() => undefined);
+      throw error;
+    }
     this.#end += bytes.length;
+  }
+
+  async #sync(): Promise<void> {
+    await this.#write(async () => {
+      const end = this.#end;
+      await this.#file.datasync();
+      this.#syncedTo = end;
+    });
   }
 
   async #beginAnew(): Promise<void> {
@@ -199,14 +232,20 @@ export class Spool implements Backlog {
     this.#readAt = readAt;
     this.#end = end;
     this.#reader.forget();
+    await this.#file.datasync();
+    this.#syncedTo = end;
   }
 
-  #write(work: () => Promise<void>): Promise<void> {
+  #write<T>(work: () => Promise<T>): Promise<T> {
     const write = this.#lastWrite.then(work, work);
     this.#lastWrite = write;
     write.catch(() => undefined);
     return write;
   }
+}
+
+function isFull(error: unknown): boolean {
+  return ["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "");
 }
 
 /** Sockets are in the file's directory, and have names of bounded length. */

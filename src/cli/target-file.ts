@@ -3,7 +3,7 @@ import type { Stats } from "node:fs";
 import { access, lstat, open, realpath, rename, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { CliError, fileError } from "./failure.ts";
+import { CliError, fileError, systemCode } from "./failure.ts";
 import { writeAll } from "./write-all.ts";
 
 const copyBytes = 1024 * 1024;
@@ -38,7 +38,13 @@ export async function replaceTarget(part: FileHandle, partPath: string, target: 
   const existing = await stat(target).catch(() => undefined);
   if (existing !== undefined && !(await takesOver(part, existing))) return overwrite(part, target);
   await part.sync();
-  await rename(partPath, target);
+  try {
+    await rename(partPath, target);
+  } catch (error) {
+    // A mount point, as of a container, and a file in a sticky directory cannot be replaced, but written.
+    if (existing === undefined || !["EBUSY", "EPERM", "EACCES"].includes(systemCode(error) ?? "")) throw error;
+    return overwrite(part, target);
+  }
   return part;
 }
 

@@ -71,7 +71,8 @@ export function parsePosition(flag: string, value: string, now = Date.now()): Po
   if (value === "head" || value === "tail") return value;
   if (/^\d{1,16}$/.test(value)) return { seq: BigInt(value) };
   if (/^-\d{1,16}$/.test(value)) return { tailOffset: BigInt(value.slice(1)) };
-  if (/^[\w-]+:\d+$/.test(value)) return parseCheckpoint(value);
+  // With a uid as servers make them, or none, as it is of older servers: 12:30 is neither.
+  if (/^([\w-]{8,64})?:\d{1,16}$/.test(value)) return parseCheckpoint(value);
   const agoMs = parseDuration(value);
   if (Number.isFinite(agoMs)) return { time: new Date(now - agoMs) };
   const time = /^\d{4}-\d\d-\d\d/.test(value) ? new Date(value) : undefined;

@@ -44,6 +44,7 @@ async function run(session: ClientSession): Promise<void> {
   const { client, out, args, flags, signal } = session;
   const name = args[0] as string;
   const output = String(flags["output"]);
+  if (output === "") throw new CliError("usage", "--output must be the name of a file, or - for standard output");
   const separator = new TextEncoder().encode(flags["lines"] === true ? "\n" : "");
   const info = await client.data.getStream(name, { signal });
   const head = Number(info.head);

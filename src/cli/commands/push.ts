@@ -45,8 +45,8 @@ With --spool every line is in FILE from before it is sent until it is stored. A 
 that was ended or killed loses none: the next one with the same FILE sends the rest
 first. Each line is stored once, unless the server has forgotten the push meanwhile
 (--producer-ttl, or a stream that was deleted): then those without an answer are sent
-again, which is told. What the system has not written to the disk when it crashes
-is lost. One push at a time uses a FILE.
+again, which is told. A line is on the disk before it is sent; of those that are not
+sent, a power cut takes the last ones. One push at a time uses a FILE.
 
 Without a server at the start, push fails at once, unless --retry-for or --spool is
 given. A refused token or a deleted stream ends it always.

@@ -142,6 +142,10 @@ func execute(before state, o *Operation) (answer Operation, after state) {
 		if !o.CreateIfMissing {
 			return refused(NotFound, 0)
 		}
+		if o.Kind == Open && o.ExpectedSeq != nil && *o.ExpectedSeq != 0 {
+			// The first append would be refused: no stream is made for it.
+			return refused(Mismatch, 0)
+		}
 		after = state{exists: true}
 	}
 	tail := after.tail()

@@ -186,6 +186,10 @@ func (w *worker) append(ctx context.Context, stream string) {
 // operation of its own, of which only the time is known.
 func (w *worker) upload(ctx context.Context, stream string) {
 	o := w.someAppend(stream)
+	if o.ExpectedSeq != nil && *o.ExpectedSeq != 0 {
+		// No stream is made for it, and the answer does not tell which of the two steps has refused it.
+		o.CreateIfMissing = false
+	}
 	open := history.Operation{Kind: history.Open, Stream: stream, CreateIfMissing: o.CreateIfMissing}
 	o.CreateIfMissing = false
 	opened := w.begin(open)
@@ -220,6 +224,9 @@ func (w *worker) exchange(ctx context.Context, stream string) {
 	var expected *uint64
 	if w.chance(50) {
 		expected = w.someSeq(stream)
+	}
+	if expected != nil {
+		open.ExpectedSeq = new(*expected)
 	}
 	var call dataclient.Exchange
 	begun := history.Now()
