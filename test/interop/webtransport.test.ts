@@ -132,7 +132,8 @@ describe("a page in Chromium, over WebTransport", () => {
     expect(callsOf().every(({ http }) => http === "webtransport")).toBe(true);
   });
 
-  it("exchanges datagrams", async () => {
+  // Datagrams may get lost, as others do below.
+  it("exchanges datagrams", { retry: 3, timeout: 30_000 }, async () => {
     expect(await inPage("datagram", where, "hello")).toBe("echo of hello");
   });
 
