@@ -101,7 +101,7 @@ function describe(p: Problem): string {
     case "stream-not-found":
       return `stream ${quote(p.stream)} does not exist: list those that do with ListStreams or \`sluice streams list\`, or make it with CreateStream, \`sluice streams create ${clip(p.stream)}\`, or an append with create_if_missing`;
     case "stream-replaced":
-      return `stream ${quote(p.stream)} has uid ${clip(p.uid)}, not ${clip(p.expectedUid)}: it was deleted and made again, or restored from a backup, so positions of before mean nothing in it; begin anew, without the uid`;
+      return `stream ${quote(p.stream)} has uid ${clip(p.uid)}, not ${clip(p.expectedUid)}: it was deleted and made again, or restored from a backup, so seqs of the stream before do not apply to it; start over without the uid`;
     case "stream-exists":
       return `stream ${quote(p.stream)} exists already`;
     case "stream-sealed":

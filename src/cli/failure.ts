@@ -101,6 +101,11 @@ const obstacles: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another host name; check --url, or `sluice cert --host`",
 };
 
+/** Whether a write failed because the disk, or a quota, has no space left. */
+export function lacksSpace(error: unknown): boolean {
+  return ["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "");
+}
+
 /** The `code` of the system's error behind `error`, such as ECONNREFUSED. */
 export function systemCode(error: unknown): string | undefined {
   for (let depth = 0, at = error; depth < 5 && at instanceof Error; depth++, at = at.cause) {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { open, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { privateModes } from "../file-modes.ts";
-import { CliError, systemCode } from "./failure.ts";
+import { CliError, lacksSpace } from "./failure.ts";
 import { encodeEntry, magic } from "./spool-format.ts";
 import type { SpoolReader } from "./spool-reader.ts";
 import { writeAll } from "./write-all.ts";
@@ -108,7 +108,7 @@ async function cutDamage(
     await copyTo(kept, file, from, size);
   } catch (error) {
     // Sending what waits is what makes room. A batch that was cut short was never sent.
-    if (!["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) throw error;
+    if (!lacksSpace(error)) throw error;
     await rm(kept, { force: true });
     where = "there is no space on the disk to keep them";
   }

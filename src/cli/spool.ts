@@ -7,7 +7,7 @@ import { describeOpenMode, privateModes } from "../file-modes.ts";
 import { Change } from "./backlog.ts";
 import type { Backlog, BatchLimits } from "./backlog.ts";
 import { lockDirectory, LockedError } from "./directory-lock.ts";
-import { CliError, fileError, systemCode } from "./failure.ts";
+import { CliError, fileError, lacksSpace } from "./failure.ts";
 import { batches } from "./lines.ts";
 import { beginSpool, readSpool } from "./spool-file.ts";
 import type { SpoolContent } from "./spool-file.ts";
@@ -187,7 +187,7 @@ export class Spool implements Backlog {
       try {
         await this.#put(entry);
       } catch (error) {
-        if (!isFull(error)) throw error;
+        if (!lacksSpace(error)) throw error;
         if (this.#waiting > 0) return false;
         // All that is in the file gives its room back.
         await this.#beginAnew();
@@ -242,10 +242,6 @@ export class Spool implements Backlog {
     write.catch(() => undefined);
     return write;
   }
-}
-
-function isFull(error: unknown): boolean {
-  return ["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "");
 }
 
 /** Sockets are in the file's directory, and have names of bounded length. */

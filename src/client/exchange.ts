@@ -63,16 +63,16 @@ const maxUnsent = 64;
 
 /** Opens an Exchange. Needs HTTP/2. */
 export function openExchange(rpc: Client<typeof DataService>, stream: string, options: ExchangeOptions): DataExchange {
-  const call = linkSignals(options.signal);
-  const unsent = new BoundedQueue<ExchangeRequest>(maxUnsent);
-  const unacked: PromiseWithResolvers<Ack>[] = [];
-  const { producerId } = options;
-  let producerSeq = 0n;
   const readUid = uidOf(options.read?.from);
   let uid = options.expectedUid || readUid;
   if (readUid !== "" && uid !== readUid) {
     throw new TypeError(`expectedUid is ${uid}, but the checkpoint to read from is of ${readUid}`);
   }
+  const call = linkSignals(options.signal);
+  const unsent = new BoundedQueue<ExchangeRequest>(maxUnsent);
+  const unacked: PromiseWithResolvers<Ack>[] = [];
+  const { producerId } = options;
+  let producerSeq = 0n;
   let over: Error | undefined;
 
   async function producerOf(): Promise<{ id: string; epoch: bigint } | undefined> {

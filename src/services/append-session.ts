@@ -3,8 +3,8 @@ import type { AppendBatch } from "../../gen/data/v1/data_pb.ts";
 import { DomainError } from "../errors.ts";
 import { onAbort } from "../async/signals.ts";
 import type { AppendInput, AppendResult, Appender, ProducerId, SealChecksum, Store } from "../store/store.ts";
-import { requireUid } from "../store/store.ts";
-import { sizeOf, toOptionalNumber, toRecords } from "./conversions.ts";
+import { recordsSize, requireUid } from "../store/store.ts";
+import { toOptionalNumber, toRecords } from "./conversions.ts";
 import { hashRange } from "./hash-range.ts";
 import type { DataLimits } from "./limits.ts";
 import type { Call } from "../runtime/call.ts";
@@ -76,7 +76,7 @@ export class AppendSession {
    */
   async append(batch: Omit<AppendBatch, "$typeName">): Promise<{ stored: Promise<AppendResult> }> {
     const input = await this.#toInput(batch);
-    const size = sizeOf(input.records);
+    const size = recordsSize(input.records);
     const held = size + input.records.length * recordBytes;
     // What the disk is about to take makes room.
     while (this.#memory?.charge(held) === false) {

@@ -12,7 +12,7 @@ import type {
 } from "../../gen/data/v1/data_pb.ts";
 import { DomainError } from "../errors.ts";
 import type { DataLimits } from "./limits.ts";
-import { recordSize } from "../store/store.ts";
+import { recordsSize } from "../store/store.ts";
 import type { ProducerId, Retention, RetentionChange, StoredBatch, StoredRecord, StreamInfo } from "../store/store.ts";
 
 /** The longest Duration: 10,000 years (google/protobuf/duration.proto), in milliseconds. */
@@ -55,17 +55,11 @@ export function toRecords(
       limit: maxBatchRecords,
     });
   }
-  const bytes = sizeOf(records);
+  const bytes = recordsSize(records);
   if (bytes > maxBatchBytes) {
     throw new DomainError({ kind: "batch-too-large", stream, unit: "bytes", actual: bytes, limit: maxBatchBytes });
   }
   return records;
-}
-
-export function sizeOf(records: readonly StoredRecord[]): number {
-  let bytes = 0;
-  for (const record of records) bytes += recordSize(record);
-  return bytes;
 }
 
 export function toRetention(message: RetentionMessage | undefined): Retention {

@@ -18,7 +18,7 @@ import { requireScope } from "../auth/scopes.ts";
 import { DomainError, isDomainError } from "../errors.ts";
 import { callKey } from "../runtime/call.ts";
 import { requireUid } from "../store/store.ts";
-import type { Appended, Store } from "../store/store.ts";
+import type { AppendInput, Appended, Store } from "../store/store.ts";
 import { AppendSession } from "./append-session.ts";
 import { callEndOf } from "./call-end.ts";
 import {
@@ -76,13 +76,13 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
 
   async function appendOne(request: AppendRequest, context: HandlerContext): Promise<Appended> {
     authorize(context, "write", request.stream);
-    const records = toRecords(request.stream, request.records, limits);
-    const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
-    return store.append(sessionOptions(request), {
-      records,
-      ...(producerSeq === undefined ? {} : { producerSeq }),
-      ...(request.seal ? { seal: {} } : {}),
-    });
+    const input = toInput(request);
+    return store.append(sessionOptions(request), request.seal ? { ...input, seal: {} } : input);
+  }
+
+  function toInput({ stream, records, producerSeq }: AppendRequest): AppendInput {
+    const number = toOptionalNumber(producerSeq, "producer_seq");
+    return { records: toRecords(stream, records, limits), ...(number === undefined ? {} : { producerSeq: number }) };
   }
 
   /** Appends and seals with a checksum, as the last batch of an Exchange does. */
@@ -113,17 +113,15 @@ export function createDataService({ store, limits, drainSignal }: DataServiceOpt
   /** Makes a stream of one batch, or none if the checksum is wrong. */
   async function appendWhole(request: AppendRequest): Promise<Appended> {
     const { stream, sha256 } = request;
-    const records = toRecords(stream, request.records, limits);
-    const producerSeq = toOptionalNumber(request.producerSeq, "producer_seq");
+    const input = toInput(request);
     const hash = createHash("sha256");
-    for (const { data } of records) hash.update(data);
+    for (const { data } of input.records) hash.update(data);
     const actual = hash.digest();
     if (!actual.equals(sha256)) {
       throw new DomainError({ kind: "checksum-mismatch", stream, firstSeq: 0, expected: sha256, actual });
     }
     return store.append(sessionOptions(request), {
-      records,
-      ...(producerSeq === undefined ? {} : { producerSeq }),
+      ...input,
       seal: { checksum: { sha256, firstSeq: 0 }, expectedSeq: 0 },
     });
   }

@@ -2,7 +2,8 @@ import { create } from "@bufbuild/protobuf";
 import { CaughtUpSchema, HeartbeatSchema } from "../../gen/data/v1/data_pb.ts";
 import type { CaughtUp, Heartbeat, RecordBatch, Sealed } from "../../gen/data/v1/data_pb.ts";
 import type { StoredBatch, StreamInfo } from "../store/store.ts";
-import { fromBatch, sealedFrom, sizeOf } from "./conversions.ts";
+import { recordsSize } from "../store/store.ts";
+import { fromBatch, sealedFrom } from "./conversions.ts";
 
 /** What a read tells, in the words of ReadResponse and ExchangeResponse. */
 export type ReadEvent =
@@ -40,7 +41,7 @@ export class ReadWording<T> {
   }
 
   batch(batch: StoredBatch): BatchMessage<T> {
-    const size = sizeOf(batch.records);
+    const size = recordsSize(batch.records);
     return { size, message: this.#toMessage({ case: "batch", value: fromBatch(batch) }) };
   }
 

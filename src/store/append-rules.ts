@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { DomainError } from "../errors.ts";
-import { recordSize } from "./store.ts";
+import { recordsSize } from "./store.ts";
 import { contentOf, encodeBatch } from "./lmdb-codec.ts";
 import type { AppendInput, AppenderOptions, ProducerId, SealChecksum, StoredRecord, StreamInfo } from "./store.ts";
 
@@ -140,14 +140,12 @@ export function judge({ info, input, producer, state, expectedSeq, nowMs }: Appe
       throw new DomainError({ kind: "seq-mismatch", stream, expected, head, tail });
     }
   }
-  let bytes = 0;
-  for (const record of input.records) bytes += recordSize(record);
   return {
     kind: "store",
     firstSeq: tail,
     nextSeq: tail + input.records.length,
     timeMs: Math.max(nowMs, info.appendTimeMs ?? info.createTimeMs),
-    bytes,
+    bytes: recordsSize(input.records),
   };
 }
 

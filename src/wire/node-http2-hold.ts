@@ -6,7 +6,8 @@ import type { Http2Session } from "node:http2";
  *
  * Node destroys a stream whose headers were wrong, which no event tells of, in the turn after; if the session ends in the
  * same turn and is collected first, Node ends the process: "Assertion failed: (current_nghttp2_memory_) == (0)" (seen with
- * 24.21, as the test in test/hostile/collected-session shows). What keeps it is the listener until "close", then the turns.
+ * 24.21; test/hostile/collected-session makes it happen). The listener refers to it until "close", and two immediates after
+ * that.
  */
 export function holdSession(session: Http2Session): void {
   const key = Object.getOwnPropertySymbols(session).find(({ description }) => description === "kHandle");

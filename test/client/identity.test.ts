@@ -5,20 +5,10 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { checkpointAfter, formatCheckpoint, parseCheckpoint } from "../../src/client/index.ts";
 import type { ReadRecord, SluiceClient } from "../../src/client/index.ts";
 import { reasonOf } from "../support/data-errors.ts";
-import { useProxy } from "../support/cutting-proxy.ts";
+import { nowhere, useProxy } from "../support/cutting-proxy.ts";
 import { within } from "../support/deadline.ts";
 import { startServer, useServer } from "../support/server.ts";
-import { storedTexts, useSluiceClient } from "../support/sluice-client.ts";
-
-const lanes = [
-  { protocol: "connect", httpVersion: "2" },
-  { protocol: "grpc", httpVersion: "2" },
-  { protocol: "grpc-web", httpVersion: "2" },
-  { protocol: "connect", httpVersion: "1.1" },
-] as const;
-
-/** Where nobody listens. */
-const nowhere = "http://127.0.0.1:1";
+import { clientLanes, storedTexts, useSluiceClient } from "../support/sluice-client.ts";
 
 function recordsOf(prefix: string, count: number): { data: string }[] {
   return Array.from({ length: count }, (_, i) => ({ data: `${prefix}${i}` }));
@@ -40,7 +30,7 @@ async function take(records: AsyncIterator<ReadRecord>, count: number): Promise<
   return texts;
 }
 
-for (const lane of lanes) {
+for (const lane of clientLanes) {
   describe(`a stream that is deleted and made again, over ${lane.protocol} on HTTP/${lane.httpVersion}`, () => {
     it("is not what a reader goes on in after an outage", async () => {
       const server = await useServer();

@@ -8,14 +8,7 @@ import type { Ack, Appender } from "../../src/client/index.ts";
 import { reasonOf } from "../support/data-errors.ts";
 import { until, within } from "../support/deadline.ts";
 import { startServer, useServer } from "../support/server.ts";
-import { storedTexts, useSluiceClient } from "../support/sluice-client.ts";
-
-const lanes = [
-  { protocol: "connect", httpVersion: "2" },
-  { protocol: "grpc", httpVersion: "2" },
-  { protocol: "grpc-web", httpVersion: "2" },
-  { protocol: "connect", httpVersion: "1.1" },
-] as const;
+import { clientLanes, storedTexts, useSluiceClient } from "../support/sluice-client.ts";
 
 function sha256Of(text: string): Uint8Array {
   return createHash("sha256").update(text).digest();
@@ -25,7 +18,7 @@ function appendAll(appender: Appender, ...texts: string[]): Promise<Ack[]> {
   return within(10_000, "the acks", Promise.all(texts.map((data) => appender.append([{ data }]))));
 }
 
-for (const lane of lanes) {
+for (const lane of clientLanes) {
   describe(`a producer id over ${lane.protocol} on HTTP/${lane.httpVersion}`, () => {
     it("that is used again by the next run of a program loses nothing, and fences the run before", async () => {
       const client = useSluiceClient((await useServer()).url, lane);

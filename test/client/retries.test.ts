@@ -1,22 +1,12 @@
 import { describe, expect, it } from "vitest";
 import type { Appender, SluiceClient } from "../../src/client/index.ts";
-import { useProxy } from "../support/cutting-proxy.ts";
+import { nowhere, useProxy } from "../support/cutting-proxy.ts";
 import { reasonOf } from "../support/data-errors.ts";
 import { within } from "../support/deadline.ts";
 import { useServer } from "../support/server.ts";
-import { storedTexts, useSluiceClient } from "../support/sluice-client.ts";
+import { clientLanes, storedTexts, useSluiceClient } from "../support/sluice-client.ts";
 
-const lanes = [
-  { protocol: "connect", httpVersion: "2" },
-  { protocol: "grpc", httpVersion: "2" },
-  { protocol: "grpc-web", httpVersion: "2" },
-  { protocol: "connect", httpVersion: "1.1" },
-] as const;
-
-/** Where nobody listens. */
-const nowhere = "http://127.0.0.1:1";
-
-for (const lane of lanes) {
+for (const lane of clientLanes) {
   describe(`what the server refuses, over ${lane.protocol} on HTTP/${lane.httpVersion}`, () => {
     it("is final: it is not tried again", async () => {
       const { url } = await useServer();

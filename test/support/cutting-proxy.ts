@@ -16,6 +16,9 @@ export interface CuttingProxy {
   close(): Promise<void>;
 }
 
+/** Where nobody listens. */
+export const nowhere = "http://127.0.0.1:1";
+
 /** Mulberry32, so that a seed gives the same cuts again. */
 export function random(seed: number): () => number {
   let a = seed;

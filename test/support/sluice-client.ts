@@ -15,3 +15,11 @@ export async function storedTexts(client: SluiceClient, stream: string): Promise
   for await (const { data } of client.data.read(stream)) texts.push(Buffer.from(data).toString());
   return texts;
 }
+
+/** Every protocol over HTTP/2, and HTTP/1.1, where an appender sends one batch at a time. */
+export const clientLanes = [
+  { protocol: "connect", httpVersion: "2" },
+  { protocol: "grpc", httpVersion: "2" },
+  { protocol: "grpc-web", httpVersion: "2" },
+  { protocol: "connect", httpVersion: "1.1" },
+] as const;
