@@ -53,6 +53,15 @@ export type Problem =
       readonly actual: number;
       readonly limit: number;
     }
+  /** The records from `seq` up to `nextSeq` cannot be read: what the disk gives is not what was stored. */
+  | {
+      readonly kind: "records-damaged";
+      readonly stream: string;
+      readonly seq: number;
+      readonly nextSeq: number;
+      readonly head: number;
+      readonly tail: number;
+    }
   | { readonly kind: "store-full"; readonly detail: string }
   | { readonly kind: "store-unavailable"; readonly detail: string }
   | {
@@ -124,6 +133,8 @@ function describe(p: Problem): string {
       return `stream ${quote(p.stream)}: the data from seq ${p.firstSeq} on has SHA-256 ${hex(p.actual)}, not ${hex(p.expected)}; it was not sealed`;
     case "batch-too-large":
       return `stream ${quote(p.stream)}: the batch has ${p.actual} ${p.unit}, the limit is ${p.limit} (--max-batch-${p.unit} of the server): send smaller batches`;
+    case "records-damaged":
+      return `stream ${quote(p.stream)}: the records from seq ${p.seq} to ${p.nextSeq - 1} are damaged on the disk of the server, which gives other bytes than were stored: ${p.nextSeq < p.tail ? `read on from seq ${p.nextSeq}, or ` : ""}restore the store from a backup`;
     case "store-full":
       return `the store has no room left (${p.detail})`;
     case "store-unavailable":

@@ -20,6 +20,7 @@ const table: Record<ProblemKind, readonly [code: Code, reason?: Reason]> = {
   "producer-conflict": [Code.FailedPrecondition, Reason.PRODUCER_CONFLICT],
   "checksum-mismatch": [Code.FailedPrecondition, Reason.CHECKSUM_MISMATCH],
   "batch-too-large": [Code.InvalidArgument, Reason.BATCH_TOO_LARGE],
+  "records-damaged": [Code.DataLoss, Reason.RECORDS_DAMAGED],
   "store-full": [Code.ResourceExhausted, Reason.STORE_FULL],
   "store-unavailable": [Code.Unavailable],
   "store-locked": [Code.Internal],
@@ -36,6 +37,7 @@ function detailOf(problem: Problem, reason: Reason): MessageInitShape<typeof Dat
   const detail: MessageInitShape<typeof DataErrorSchema> = { reason };
   if ("stream" in problem) detail.stream = problem.stream;
   if ("uid" in problem) detail.streamUid = problem.uid;
+  if (problem.kind === "records-damaged") detail.nextSeq = BigInt(problem.nextSeq);
   if ("head" in problem) detail.head = BigInt(problem.head);
   if ("tail" in problem) detail.tail = BigInt(problem.tail);
   if ("currentEpoch" in problem) detail.producerEpoch = BigInt(problem.currentEpoch);
@@ -52,7 +54,7 @@ export function toConnectError(error: unknown, onUnexpected: (error: unknown) =>
   if (error instanceof ConnectError) return error;
   if (error instanceof DomainError) {
     const [code, reason] = table[error.problem.kind];
-    if (code === Code.Internal || code === Code.Unavailable) onUnexpected(error);
+    if (code === Code.Internal || code === Code.Unavailable || code === Code.DataLoss) onUnexpected(error);
     if (code === Code.Internal) return new ConnectError("internal error", code, undefined, undefined, error);
     const details =
       reason === undefined

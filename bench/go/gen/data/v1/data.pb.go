@@ -116,6 +116,9 @@ const (
 	// began with: it was deleted, and made again, or the server's data was
 	// restored from a backup (FAILED_PRECONDITION).
 	DataError_REASON_STREAM_REPLACED DataError_Reason = 13
+	// The records at this position are damaged on the server's disk, and are
+	// not given out (DATA_LOSS). Those from `next_seq` on can be read.
+	DataError_REASON_RECORDS_DAMAGED DataError_Reason = 14
 )
 
 // Enum value maps for DataError_Reason.
@@ -135,6 +138,7 @@ var (
 		11: "REASON_STORE_FULL",
 		12: "REASON_PRODUCER_CONFLICT",
 		13: "REASON_STREAM_REPLACED",
+		14: "REASON_RECORDS_DAMAGED",
 	}
 	DataError_Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":             0,
@@ -151,6 +155,7 @@ var (
 		"REASON_STORE_FULL":              11,
 		"REASON_PRODUCER_CONFLICT":       12,
 		"REASON_STREAM_REPLACED":         13,
+		"REASON_RECORDS_DAMAGED":         14,
 	}
 )
 
@@ -592,7 +597,9 @@ type DataError struct {
 	// The SHA-256 of what is stored.
 	Sha256 []byte `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// The uid of the stream that has the name now.
-	StreamUid     string `protobuf:"bytes,8,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
+	StreamUid string `protobuf:"bytes,8,opt,name=stream_uid,json=streamUid,proto3" json:"stream_uid,omitempty"`
+	// The seq of the first record behind damaged ones; the tail if there is none.
+	NextSeq       *uint64 `protobuf:"varint,9,opt,name=next_seq,json=nextSeq,proto3,oneof" json:"next_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -681,6 +688,13 @@ func (x *DataError) GetStreamUid() string {
 		return x.StreamUid
 	}
 	return ""
+}
+
+func (x *DataError) GetNextSeq() uint64 {
+	if x != nil && x.NextSeq != nil {
+		return *x.NextSeq
+	}
+	return 0
 }
 
 // CreateStreamRequest asks for a new stream.
@@ -3314,7 +3328,7 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\bProducer\x12\x1a\n" +
 	"\x02id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05 \x01(\x80\x01R\x02id\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xea\x05\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\xb3\x06\n" +
 	"\tDataError\x121\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x19.data.v1.DataError.ReasonR\x06reason\x12\x16\n" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x17\n" +
@@ -3324,7 +3338,8 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x11next_producer_seq\x18\x06 \x01(\x04H\x03R\x0fnextProducerSeq\x88\x01\x01\x12\x16\n" +
 	"\x06sha256\x18\a \x01(\fR\x06sha256\x12\x1d\n" +
 	"\n" +
-	"stream_uid\x18\b \x01(\tR\tstreamUid\"\x90\x03\n" +
+	"stream_uid\x18\b \x01(\tR\tstreamUid\x12\x1e\n" +
+	"\bnext_seq\x18\t \x01(\x04H\x04R\anextSeq\x88\x01\x01\"\xac\x03\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17REASON_STREAM_NOT_FOUND\x10\x01\x12\x18\n" +
@@ -3340,11 +3355,13 @@ const file_data_v1_data_proto_rawDesc = "" +
 	"\x12\x15\n" +
 	"\x11REASON_STORE_FULL\x10\v\x12\x1c\n" +
 	"\x18REASON_PRODUCER_CONFLICT\x10\f\x12\x1a\n" +
-	"\x16REASON_STREAM_REPLACED\x10\rB\a\n" +
+	"\x16REASON_STREAM_REPLACED\x10\r\x12\x1a\n" +
+	"\x16REASON_RECORDS_DAMAGED\x10\x0eB\a\n" +
 	"\x05_headB\a\n" +
 	"\x05_tailB\x11\n" +
 	"\x0f_producer_epochB\x14\n" +
-	"\x12_next_producer_seq\"\xb8\x02\n" +
+	"\x12_next_producer_seqB\v\n" +
+	"\t_next_seq\"\xb8\x02\n" +
 	"\x13CreateStreamRequest\x128\n" +
 	"\x04name\x18\x01 \x01(\tB$\xbaH!r\x1f2\x1d^[a-z0-9][a-z0-9._/-]{0,254}$R\x04name\x120\n" +
 	"\tretention\x18\x02 \x01(\v2\x12.data.v1.RetentionR\tretention\x12x\n" +
