@@ -56,6 +56,7 @@ import { registerReflection } from "./services/reflection.ts";
 import { createRequestValidator } from "./services/request-validator.ts";
 import { openLmdbStore } from "./store/lmdb.ts";
 import { createMemoryStore } from "./store/memory.ts";
+import { startSweeper } from "./store/sweeper.ts";
 import type { Store } from "./store/store.ts";
 
 export interface StartOptions {
@@ -436,20 +437,18 @@ async function startWith(
           allowsHost: isLoopback(config.adminHost) ? allowsHost : undefined,
           metrics: async () => ({ contentType: metrics.registry.contentType, text: await metrics.registry.metrics() }),
         });
-  const sweeps = new AbortController();
-  let sweeping: Promise<void> | undefined;
-  const sweeper = setInterval(() => {
-    // One that takes longer than the interval goes on alone.
-    sweeping ??= store
-      .sweep(Date.now(), sweeps.signal)
-      .catch((error: unknown) => {
-        if (!sweeps.signal.aborted) log.error({ err: error }, "retention could not be applied");
-      })
-      .finally(() => {
-        sweeping = undefined;
-      });
-  }, config.sweepInterval);
-  sweeper.unref();
+  const stopSweeper = startSweeper(store, {
+    intervalMs: config.sweepInterval,
+    onError: (error) => {
+      log.error({ err: error }, "retention could not be applied");
+    },
+    onClockJump: (ms) => {
+      log.warn(
+        { ms },
+        `the clock was set ${ms > 0 ? "forward" : "back"}: retention by age and idle producers follow it`,
+      );
+    },
+  });
 
   const cut = new AbortController();
   const close = async (): Promise<void> => {
@@ -466,9 +465,7 @@ async function startWith(
     await settledWithin(config.drainTimeout, runtime.idle(), cut.signal);
     runtime.end(goingAway());
     await settledWithin(farewellMs, runtime.idle());
-    clearInterval(sweeper);
-    sweeps.abort();
-    await sweeping;
+    await stopSweeper();
     await Promise.all([listener.close(farewellMs), http3?.close()]);
     await admin?.close();
     verifier.close();

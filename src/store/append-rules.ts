@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
 import { DomainError } from "../errors.ts";
 import { recordsSize } from "./store.ts";
-import { contentOf, encodeBatch } from "./lmdb-codec.ts";
+import { contentOf, encodeContent } from "./lmdb-codec.ts";
 import type { AppendInput, AppenderOptions, ProducerId, SealChecksum, StoredRecord, StreamInfo } from "./store.ts";
 
 /** Batches of a producer whose positions are remembered, so that a repeat is answered with them. */
@@ -27,9 +27,10 @@ const digestLength = 16;
  */
 export function digestOf({ records, seal: seals }: AppendInput, encoded?: Buffer): string {
   const ordered = !records.some(hasSeveralHeaders);
-  const bytes = ordered && encoded !== undefined ? encoded : encodeBatch(0, ordered ? records : records.map(sorted));
+  const content =
+    ordered && encoded !== undefined ? contentOf(encoded) : encodeContent(ordered ? records : records.map(sorted));
   // As text and in one call: objects for the hash and its bytes cost more than the hash of a small batch.
-  const digest = hash("sha256", contentOf(bytes), "hex").slice(0, digestLength);
+  const digest = hash("sha256", content, "hex").slice(0, digestLength);
   return seals === undefined ? digest : `${digest}+seal`;
 }
 

@@ -3,6 +3,7 @@ import { producerWindow } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
 import { removalChunk, removalChunkBytes } from "./lmdb-batches.ts";
 import type { Commit, Committer } from "./lmdb-commit.ts";
+import { positionCost, producerCost } from "./lmdb-costs.ts";
 import type { Tables } from "./lmdb-env.ts";
 import { overflowPagesOf } from "./lmdb-page-bound.ts";
 import type { OpenProducers } from "./open-producers.ts";
@@ -25,6 +26,10 @@ export async function collectGarbage(tables: Tables, committer: Committer): Prom
         commit.removeRun(batches, found.batches, found.pages);
         commit.removeRun(producers, found.producers);
         commit.removeRun(positions, found.positions);
+        let freed = 0;
+        for (const [, producerId] of found.producers) freed += producerCost(producerId);
+        for (const [, producerId] of found.positions) freed += positionCost(producerId);
+        commit.free(freed);
         const removed = found.batches.length + found.producers.length + found.positions.length;
         if (removed === 0) commit.remove(garbage, id);
         return removed > 0;
@@ -50,7 +55,7 @@ function someBatches(
   return { batches, pages };
 }
 
-/** Removes the positions of a producer's batches. */
+/** Removes the positions of a producer's batches: as many as its window holds of the numbers that it has used. */
 export function forgetPositions(
   { positions }: Tables,
   commit: Commit,
@@ -61,6 +66,7 @@ export function forgetPositions(
   const keys: [number, string, number][] = [];
   for (let seq = Math.max(0, next - producerWindow); seq < next; seq++) keys.push([...producer, seq]);
   commit.removeRun(positions, keys);
+  commit.free(keys.length * positionCost(producer[1]));
 }
 
 /** Producers that one sweep looks at, at most; the next one goes on with the others. */
@@ -68,14 +74,23 @@ const producersPerSweep = 20_000;
 /** Those that are read together, between two looks at the time. */
 const producersAtOnce = 100;
 
+/** Which producers are to be forgotten. */
+export interface Idle {
+  /** Those that were used last before this, in milliseconds since the Unix epoch. */
+  readonly before: number;
+  readonly nowMs: number;
+  /** Not those. */
+  readonly open: OpenProducers;
+}
+
 /**
- * Forgets the producers behind `after` that have been idle since before `idle.before`, and have no appender open. Returns
- * where the next sweep goes on.
+ * Forgets the producers behind `after` that are idle. Those that were used in the future, because the clock had been ahead,
+ * count as used now. Returns where the next sweep goes on.
  */
 export async function forgetProducers(
   tables: Tables,
   committer: Committer,
-  idle: { readonly before: number; readonly open: OpenProducers },
+  idle: Idle,
   after: [number, string] | undefined,
   slice: TimeSlice,
 ): Promise<[number, string] | undefined> {
@@ -87,12 +102,14 @@ export async function forgetProducers(
     let forgetting: Promise<void>[] = [];
     let removals = 0;
     for (const { key, value } of page) {
+      if (value.lastTimeMs > idle.nowMs) forgetting.push(useNow(tables, committer, key, idle.nowMs));
       if (value.lastTimeMs >= idle.before || idle.open.has(...key)) continue;
       forgetting.push(
         committer.submit((commit) => {
           const row = commit.get(producers, key);
           if (row === undefined || row.lastTimeMs >= idle.before || idle.open.has(...key)) return;
           commit.remove(producers, key);
+          commit.free(producerCost(key[1]));
           forgetPositions(tables, commit, key, row);
         }),
       );
@@ -110,4 +127,17 @@ export async function forgetProducers(
     if (slice.isOver) await slice.next();
   }
   return last;
+}
+
+/** Counts a producer as idle from now on. */
+export function useNow(
+  { producers }: Tables,
+  committer: Committer,
+  key: [number, string],
+  nowMs: number,
+): Promise<void> {
+  return committer.submit((commit) => {
+    const row = commit.get(producers, key);
+    if (row !== undefined) commit.put(producers, key, { ...row, lastTimeMs: nowMs });
+  });
 }

@@ -28,12 +28,18 @@ export class Commit {
   readonly #afterwards: (() => void)[] = [];
   readonly #failures: (() => void)[] = [];
   readonly #changes = new Map<Database, TreeChanges>();
-  #bytes = 0;
+  #added = 0;
+  #freed = 0;
   #purpose: Purpose = "release";
 
-  /** By how much the commit changes the size of all records, in bytes. */
+  /** By how much the commit changes what the store counts, in bytes. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#added - this.#freed;
+  }
+
+  /** The same without what it frees: others may take its place once the commit is durable. */
+  get addedBytes(): number {
+    return this.#added;
   }
 
   /** Whether nothing has been written so far, so that what is read is durable. */
@@ -41,9 +47,14 @@ export class Commit {
     return this.#writes.length === 0;
   }
 
-  /** Notes that the size of all records changes by so many bytes with this commit. */
-  addBytes(count: number): void {
-    this.#bytes += count;
+  /** Notes that the store counts so many bytes more with this commit. */
+  add(bytes: number): void {
+    this.#added += bytes;
+  }
+
+  /** Notes that the store counts so many bytes less. */
+  free(bytes: number): void {
+    this.#freed += bytes;
   }
 
   /** What is written, by table, for an account of the pages that it takes. */

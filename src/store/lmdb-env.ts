@@ -5,6 +5,7 @@ import { dirname, join, resolve } from "node:path";
 import { DomainError } from "../errors.ts";
 import { describeOpenMode, privateModes } from "../file-modes.ts";
 import { lacksSpace } from "./disk-space.ts";
+import type { Noticed } from "./age.ts";
 import { allocateLockFile, extendSync } from "./lmdb-allocation.ts";
 import { statsOf } from "./lmdb-page-bound.ts";
 import type { StreamInfo } from "./store.ts";
@@ -17,6 +18,10 @@ export interface StreamRow {
   readonly newest: number;
   /** The highest epoch that was claimed of any of its producers; absent: none. */
   readonly claims?: number;
+  /** What its batches count, as `lmdb-costs.ts` has it. */
+  readonly stored: number;
+  /** Absent: no sweep has found records from the future in it. */
+  readonly noticed?: Noticed;
   readonly info: StreamInfo;
 }
 
@@ -32,8 +37,8 @@ export interface ProducerRow {
 export interface Tables {
   readonly root: RootDatabase;
   /**
-   * "format", "nextId", "owner", "bytes" (the size of the records of all streams), and "lost/" with the nonce of each owner
-   * that was replaced.
+   * "format", "nextId", "owner", "bytes" (what everything counts, as `lmdb-costs.ts` has it), and "lost/" with the nonce of
+   * each owner that was replaced.
    */
   readonly meta: Database<unknown, string>;
   readonly streams: Database<StreamRow, string>;
@@ -50,8 +55,8 @@ export interface Tables {
 }
 
 /** What `lmdb-format.ts` makes of the older ones. */
-export const format = 3;
-const readable: readonly unknown[] = [1, 2, format];
+export const format = 4;
+const readable: readonly unknown[] = [1, 2, 3, format];
 /** LMDB's own magic number and data version, in its meta pages (mdb.c, MDB_MAGIC and MDB_DATA_VERSION). */
 const magic = 0xbeefc0de;
 /** Where a meta page has the magic number, the page size and the last page's number. */

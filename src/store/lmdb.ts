@@ -1,12 +1,14 @@
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
+import { notice } from "./age.ts";
 import { checkNewTail, checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
-import { batchStart, batchesFrom, dropBefore, isOver, retainedFrom } from "./lmdb-batches.ts";
-import { collectGarbage, forgetPositions, forgetProducers } from "./lmdb-cleanup.ts";
-import { decodeBatch, decodeHead, encodeBatch } from "./lmdb-codec.ts";
+import { batchesFrom, dropBefore, isOver, retainedFrom, seqAtTime } from "./lmdb-batches.ts";
+import { collectGarbage, forgetPositions, forgetProducers, useNow } from "./lmdb-cleanup.ts";
+import { decodeEncoded, encodeBatch } from "./lmdb-codec.ts";
 import { Committer } from "./lmdb-commit.ts";
 import type { Commit } from "./lmdb-commit.ts";
+import { batchCost, positionCost, producerCost, streamCost } from "./lmdb-costs.ts";
 import { openTables } from "./lmdb-env.ts";
 import type { ProducerRow, StreamRow, Tables } from "./lmdb-env.ts";
 import { upgrade } from "./lmdb-format.ts";
@@ -47,7 +49,7 @@ import type {
 export interface LmdbStoreOptions {
   /** Made if it does not exist. */
   readonly dir: string;
-  /** Bytes that the records of all streams may take; an append beyond fails with "store-full". */
+  /** Bytes that everything in it may take, as `lmdb-costs.ts` counts them; what would go beyond fails with "store-full". */
   readonly maxBytes: number;
   /**
    * Bytes of the disk that appends leave free, and that are kept allocated in the file for deletes and trims, at most;
@@ -62,8 +64,6 @@ export interface LmdbStoreOptions {
   readonly now?: () => number;
 }
 
-/** What a batch takes besides its records, about, in bytes. */
-const batchOverhead = 64;
 /** Rows that are read together, between two looks at the time. */
 const rowsAtOnce = 100;
 
@@ -86,7 +86,7 @@ export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
       });
       removeDrafts(options.dir);
       await headroom.prepare();
-      await upgrade(tables, headroom);
+      await upgrade(tables, headroom, options.onWarning);
       return new LmdbStore(tables, ownership, headroom, options);
     } catch (error) {
       await headroom?.close();
@@ -110,12 +110,11 @@ class LmdbStore implements Store {
   readonly #maxBytes: number;
   readonly #producerTtlMs: number;
   readonly #now: () => number;
+  readonly #warn: (message: string) => void;
   /** Streams whose retention waits to be applied. */
   readonly #retaining = new Set<string>();
-  /** Of the records of all streams, with those of appends that are on their way to the disk. */
+  /** "bytes" of the meta table. */
   #bytes: number;
-  /** The same, as "bytes" in the meta table has it. */
-  #durableBytes: number;
   readonly #openProducers = new OpenProducers();
   /** Where the next sweep goes on with the producers. */
   #sweptTo: [number, string] | undefined;
@@ -146,8 +145,8 @@ class LmdbStore implements Store {
     this.#maxBytes = options.maxBytes;
     this.#producerTtlMs = options.producerTtlMs;
     this.#now = options.now ?? Date.now;
-    this.#durableBytes = tables.meta.get("bytes") as number;
-    this.#bytes = this.#durableBytes;
+    this.#warn = options.onWarning ?? (() => undefined);
+    this.#bytes = tables.meta.get("bytes") as number;
     this.#collect();
   }
 
@@ -217,11 +216,11 @@ class LmdbStore implements Store {
 
   async delete(name: string, { expectedUid }: Expectation = {}): Promise<void> {
     await this.#committer.submit((commit) => {
-      const { id, info } = this.#rowIn(commit, name, expectedUid);
+      const { id, stored, info } = this.#rowIn(commit, name, expectedUid);
       commit.remove(this.#tables.streams, name);
       if (hasLimits(info.retention)) commit.remove(this.#tables.retained, name);
       commit.put(this.#tables.garbage, id, true);
-      this.#free(commit, info.bytes);
+      commit.free(streamCost(info) + stored);
       commit.after(() => {
         this.#live.update(name, undefined);
         this.#live.wake(name);
@@ -346,12 +345,13 @@ class LmdbStore implements Store {
     return this.#committer.submit((commit) => {
       const missing = commit.get(streams, stream) === undefined;
       const mayAdd = missing && createIfMissing === true && expectedUid === undefined;
-      const row = mayAdd ? this.#add(commit, stream) : this.#rowIn(commit, stream, expectedUid);
+      const row = mayAdd ? this.#newRow(commit, stream) : this.#rowIn(commit, stream, expectedUid);
       const { id, info } = row;
       const state = commit.get(producers, [id, producerId]);
       const epoch = nextEpoch(row.claims, state);
-      commit.grows();
-      this.#putRow(commit, { ...row, claims: epoch });
+      this.#grow(commit, (mayAdd ? streamCost(info) : 0) + (state === undefined ? producerCost(producerId) : 0));
+      if (mayAdd) this.#addRow(commit, { ...row, claims: epoch });
+      else this.#putRow(commit, { ...row, claims: epoch });
       forgetPositions(this.#tables, commit, [id, producerId], state);
       commit.put(producers, [id, producerId], {
         epoch,
@@ -365,34 +365,20 @@ class LmdbStore implements Store {
 
   async read(name: string, fromSeq: number, options: ReadOptions): Promise<ReadResult> {
     const row = this.#row(name);
-    const { id, info } = row;
+    const { info } = row;
     requireUid(info, options.expectedUid);
     const { head, tail } = info;
     if (fromSeq < head || fromSeq > tail) {
       throw new DomainError({ kind: "position-out-of-range", stream: name, seq: fromSeq, head, tail });
     }
     const batches =
-      fromSeq === tail ? [] : (this.#live.batchesFrom(row, fromSeq) ?? batchesFrom(this.#tables, id, fromSeq, tail));
+      fromSeq === tail ? [] : (this.#live.batchesFrom(row, fromSeq) ?? batchesFrom(this.#tables, row, fromSeq));
     const { nextSeq, batches: found } = slice(batches, fromSeq, options);
     return Promise.resolve({ batches: found, nextSeq, info });
   }
 
   async seqAtTime(name: string, timeMs: number): Promise<number> {
-    const { id, info } = this.#row(name);
-    // The times of batches never go backwards: search for the first that is late enough.
-    let low = info.head;
-    let high = info.tail;
-    while (low < high) {
-      const middle = low + Math.floor((high - low) / 2);
-      const firstSeq = batchStart(this.#tables, id, middle) ?? info.head;
-      const bytes = this.#tables.batches.get([id, firstSeq]);
-      if (bytes === undefined) return Promise.resolve(info.tail);
-      const { timeMs: stored, count } = decodeHead(bytes);
-      if (stored >= timeMs) high = Math.max(low, Math.min(firstSeq, middle));
-      else low = firstSeq + count;
-      if (stored >= timeMs && firstSeq <= low) break;
-    }
-    return Promise.resolve(Math.max(low, info.head));
+    return Promise.resolve(seqAtTime(this.#tables, this.#row(name), timeMs));
   }
 
   watch(name: string, listener: () => void): () => void {
@@ -404,12 +390,15 @@ class LmdbStore implements Store {
     slice.check();
     // What could not be removed before.
     if (this.#hasGarbage) this.#collect();
+    /** Streams with records from the future. */
+    const ahead: string[] = [];
     let last: string | undefined;
     for (;;) {
       const range = { ...(last === undefined ? {} : { start: last, exclusiveStart: true }), limit: rowsAtOnce };
       const names = [...this.#tables.retained.getKeys(range)];
       for (const name of names) {
         const row = this.#tables.streams.get(name);
+        if (row !== undefined && (await this.#noticeFuture(row, nowMs))) ahead.push(name);
         if (row !== undefined && retainedFrom(this.#tables, row, nowMs) > row.info.head) {
           await this.#retain(name, nowMs, signal);
         }
@@ -418,11 +407,16 @@ class LmdbStore implements Store {
       last = names.at(-1);
       if (names.length < rowsAtOnce) break;
     }
+    if (ahead.length > 0) {
+      this.#warn(
+        `the clock has been ahead: ${ahead.length} ${ahead.length === 1 ? "stream has" : "streams have"} records from the future, such as "${ahead[0]}"; for max_age they count as stored now at the latest`,
+      );
+    }
     const idleSince = nowMs - this.#producerTtlMs;
     this.#sweptTo = await forgetProducers(
       this.#tables,
       this.#committer,
-      { before: idleSince, open: this.#openProducers },
+      { before: idleSince, nowMs, open: this.#openProducers },
       this.#sweptTo,
       slice,
     );
@@ -452,6 +446,7 @@ class LmdbStore implements Store {
 
   #add(commit: Commit, name: string, retention: Retention = {}, metadata?: Metadata): StreamRow {
     const row = this.#newRow(commit, name, retention, metadata);
+    this.#grow(commit, streamCost(row.info));
     this.#addRow(commit, row);
     return row;
   }
@@ -461,12 +456,11 @@ class LmdbStore implements Store {
     const id = (commit.get(this.#tables.meta, "nextId") as number | undefined) ?? 1;
     const createTimeMs = this.#now();
     const info = { name, uid: newUid(), head: 0, tail: 0, bytes: 0, sealed: false, createTimeMs, retention };
-    return { id, newest: 0, info: metadata === undefined ? info : { ...info, metadata } };
+    return { id, newest: 0, stored: 0, info: metadata === undefined ? info : { ...info, metadata } };
   }
 
   #addRow(commit: Commit, row: StreamRow): void {
     const { name, retention } = row.info;
-    commit.grows();
     commit.put(this.#tables.meta, "nextId", row.id + 1);
     this.#putRow(commit, row);
     if (hasLimits(retention)) commit.put(this.#tables.retained, name, true);
@@ -485,19 +479,20 @@ class LmdbStore implements Store {
   #countBytes(commit: Commit): void {
     const { bytes } = commit;
     if (bytes === 0) return;
-    const total = this.#durableBytes + bytes;
+    const total = Math.max(0, this.#bytes + bytes);
     commit.put(this.#tables.meta, "bytes", total);
     commit.after(() => {
-      this.#durableBytes = total;
+      this.#bytes = total;
     });
   }
 
-  /** Records of this size leave with the commit. Others may take their place once it is durable. */
-  #free(commit: Commit, bytes: number): void {
-    commit.addBytes(-bytes);
-    commit.after(() => {
-      this.#bytes -= bytes;
-    });
+  /** Throws "store-full" if so many bytes more are too many. To be called before the operation has written anything. */
+  #grow(commit: Commit, bytes: number): void {
+    if (this.#bytes + commit.addedBytes + bytes > this.#maxBytes) {
+      throw new DomainError({ kind: "store-full", detail: "--max-store-bytes is reached: delete or trim streams" });
+    }
+    commit.grows();
+    commit.add(bytes);
   }
 
   /** A row that is new is stored with the batch. */
@@ -521,45 +516,52 @@ class LmdbStore implements Store {
       return { firstSeq: stored[0], nextSeq: stored[1], duplicate: true };
     }
     const { firstSeq, nextSeq, timeMs } = verdict;
-    if (size > 0 && this.#bytes + size + batchOverhead > this.#maxBytes) {
-      throw new DomainError({ kind: "store-full", detail: "--max-store-bytes is reached: delete or trim streams" });
-    }
-    commit.grows();
+    const { records } = input;
+    const encoded =
+      records.length === 0 ? undefined : encodeBatch([id, firstSeq], { timeMs, arrivalMs: check.nowMs }, records);
+    const batchBytes = encoded === undefined ? 0 : batchCost(encoded.byteLength);
+    const producerBytes =
+      producer === undefined ? 0 : positionCost(producer.id) + (state === undefined ? producerCost(producer.id) : 0);
+    const cost = batchBytes + producerBytes + (isNew ? streamCost(row.info) : 0);
+    // A stream can be sealed in a full store.
+    if (encoded === undefined) commit.add(cost);
+    else this.#grow(commit, cost);
     if (isNew) this.#addRow(commit, row);
     let { info } = row;
-    let stored: Buffer | undefined;
-    if (input.records.length > 0) {
-      stored = encodeBatch(timeMs, input.records);
-      commit.put(batches, [id, firstSeq], stored);
+    if (encoded !== undefined) {
+      commit.put(batches, [id, firstSeq], encoded);
       info = { ...info, tail: nextSeq, bytes: info.bytes + size, appendTimeMs: timeMs };
     }
     if (input.seal !== undefined)
       info = seal(info, input.seal.checksum === undefined ? {} : { checksum: input.seal.checksum });
-    const encoded = stored;
     this.#putRow(
       commit,
-      { ...row, newest: encoded === undefined ? row.newest : firstSeq, info },
-      encoded && (() => decodeBatch(firstSeq, encoded)),
+      {
+        ...row,
+        newest: encoded === undefined ? row.newest : firstSeq,
+        stored: row.stored + batchBytes,
+        info,
+      },
+      encoded && (() => decodeEncoded([id, firstSeq], encoded)),
     );
     if (producer !== undefined && input.producerSeq !== undefined) {
       const { producerSeq } = input;
+      const isSame = state?.epoch === producer.epoch;
       const next: ProducerRow = {
         epoch: producer.epoch,
         nextProducerSeq: producerSeq + 1,
-        firstSeq: state?.epoch === producer.epoch && producerSeq > 0 ? state.firstSeq : firstSeq,
-        lastTimeMs: timeMs,
+        firstSeq: isSame && producerSeq > 0 ? state.firstSeq : firstSeq,
+        lastTimeMs: check.nowMs,
       };
-      const digest = digestOf(input, encoded);
-      commit.put(producers, [id, producer.id], next);
-      commit.put(positions, [id, producer.id, producerSeq], [firstSeq, nextSeq, digest]);
-      if (producerSeq >= producerWindow) commit.remove(positions, [id, producer.id, producerSeq - producerWindow]);
+      const key: [number, string] = [id, producer.id];
+      if (!isSame) forgetPositions(this.#tables, commit, key, state);
+      commit.put(producers, key, next);
+      commit.put(positions, [...key, producerSeq], [firstSeq, nextSeq, digestOf(input, encoded)]);
+      if (producerSeq >= producerWindow) {
+        commit.remove(positions, [...key, producerSeq - producerWindow]);
+        commit.free(positionCost(producer.id));
+      }
     }
-    // Counted at once, so that the appends of one commit cannot pass the limit together.
-    this.#bytes += size;
-    commit.addBytes(size);
-    commit.onFailure(() => {
-      this.#bytes -= size;
-    });
     commit.after(() => {
       this.#live.wake(stream);
       if (isOver(info, row.newest)) void this.#retain(stream, this.#now());
@@ -569,21 +571,27 @@ class LmdbStore implements Store {
 
   /** Counts a producer as idle from now on, and not since its last batch. */
   #keep(id: number, producerId: string): void {
-    const key: [number, string] = [id, producerId];
-    this.#committer
-      .submit((commit) => {
-        const row = commit.get(this.#tables.producers, key);
-        if (row !== undefined) commit.put(this.#tables.producers, key, { ...row, lastTimeMs: this.#now() });
-      })
-      // Then it may be forgotten sooner. What is wrong with the store, the next append tells.
-      .catch(() => undefined);
+    // If it fails, the producer may be forgotten sooner. What is wrong with the store, the next append tells.
+    useNow(this.#tables, this.#committer, [id, producerId], this.#now()).catch(() => undefined);
   }
 
   #drop(commit: Commit, before: StreamRow, beforeSeq: number): { info: StreamInfo; done: boolean } {
     const { row, done, freed } = dropBefore(this.#tables, commit, before, beforeSeq);
     this.#putRow(commit, row);
-    this.#free(commit, freed);
+    commit.free(freed);
     return { info: row.info, done };
+  }
+
+  /** Lets records age whose times are in the future, because the clock has been ahead. Returns whether there are some. */
+  async #noticeFuture(row: StreamRow, nowMs: number): Promise<boolean> {
+    if (notice(row.info, row.noticed, nowMs) === undefined) return false;
+    await this.#committer.submit((commit) => {
+      const current = commit.get(this.#tables.streams, row.info.name);
+      if (current?.id !== row.id) return;
+      const noticed = notice(current.info, current.noticed, nowMs);
+      if (noticed !== undefined) this.#putRow(commit, { ...current, noticed });
+    });
+    return true;
   }
 
   /** Removes whole batches from the head while the stream is over its retention; the newest always stays. */

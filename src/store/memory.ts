@@ -1,6 +1,8 @@
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
+import { ageFrom, notice } from "./age.ts";
+import type { Noticed } from "./age.ts";
 import { checkNewTail, checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
 import { newUid } from "./identity.ts";
@@ -31,6 +33,7 @@ interface MemoryProducer extends ProducerState {
 }
 
 interface MemoryBatch extends StoredBatch {
+  readonly arrivalMs: number;
   /** Of its records. */
   readonly bytes: number;
 }
@@ -42,6 +45,8 @@ interface MemoryStream {
   readonly producers: Map<string, MemoryProducer>;
   /** The highest epoch that was claimed of any of its producers. */
   claims: number;
+  /** Undefined: no sweep has found records from the future in it. */
+  noticed: Noticed | undefined;
   deleted: boolean;
 }
 
@@ -85,7 +90,15 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       retention,
       ...(metadata === undefined ? {} : { metadata }),
     };
-    const stream: MemoryStream = { id: ++lastId, info, batches: [], producers: new Map(), claims: 0, deleted: false };
+    const stream: MemoryStream = {
+      id: ++lastId,
+      info,
+      batches: [],
+      producers: new Map(),
+      claims: 0,
+      noticed: undefined,
+      deleted: false,
+    };
     streams.set(name, stream);
     names.add(name);
     if (Object.keys(retention).length > 0) retained.add(stream);
@@ -115,7 +128,8 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     let count = 0;
     for (; count < batches.length - 1; count++) {
       const oldest = batches[count] as MemoryBatch;
-      if (oldest.timeMs >= nowMs - maxAgeMs && bytes <= maxBytes && stream.info.tail - head <= maxRecords) break;
+      const isOld = ageFrom(oldest, stream.noticed, nowMs) < nowMs - maxAgeMs;
+      if (!isOld && bytes <= maxBytes && stream.info.tail - head <= maxRecords) break;
       bytes -= oldest.bytes;
       head = oldest.firstSeq + oldest.records.length;
     }
@@ -139,7 +153,9 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       return { firstSeq: positions.firstSeq, nextSeq: positions.nextSeq, duplicate: true };
     }
     const { firstSeq, nextSeq, timeMs, bytes } = verdict;
-    if (input.records.length > 0) stream.batches.push({ firstSeq, timeMs, records: [...input.records], bytes });
+    if (input.records.length > 0) {
+      stream.batches.push({ firstSeq, timeMs, arrivalMs: check.nowMs, records: [...input.records], bytes });
+    }
     stream.info = {
       ...stream.info,
       tail: nextSeq,
@@ -161,7 +177,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
         epoch: producer.epoch,
         nextProducerSeq: input.producerSeq + 1,
         firstSeq: same !== undefined && input.producerSeq > 0 ? same.firstSeq : firstSeq,
-        lastTimeMs: timeMs,
+        lastTimeMs: check.nowMs,
         positions,
       });
     }
@@ -328,12 +344,16 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       const turn = new TimeSlice(signal);
       turn.check();
       for (const stream of retained) {
+        stream.noticed = notice(stream.info, stream.noticed, nowMs) ?? stream.noticed;
         retain(stream, nowMs);
         if (turn.isOver) await turn.next();
       }
       const idleSince = nowMs - (options.producerTtlMs ?? Infinity);
       for (const stream of produced) {
-        for (const [id, { lastTimeMs }] of stream.producers) {
+        for (const [id, producer] of stream.producers) {
+          const { lastTimeMs } = producer;
+          // The clock has been ahead.
+          if (lastTimeMs > nowMs) stream.producers.set(id, { ...producer, lastTimeMs: nowMs });
           if (lastTimeMs < idleSince && !openProducers.has(stream.id, id)) stream.producers.delete(id);
           if (turn.isOver) await turn.next();
         }

@@ -849,6 +849,56 @@ export function describeStore(name: string, open: OpenStore): void {
         expect(await store.get("s")).toMatchObject({ head: 2500, tail: 2501, bytes: 3 });
       });
 
+      it("remove by age what was stored while the clock was ahead, once it is right again", async () => {
+        const year = 365 * 86_400_000;
+        await store.create("s", { maxAgeMs: 1000 });
+        await append("s", "before");
+        nowMs += 10 * year;
+        await append("s", "ahead");
+        nowMs -= 10 * year;
+        await append("s", "after");
+        // What readers see never goes backwards.
+        const { batches } = await store.read("s", 1, all);
+        expect(batches.map(({ timeMs }) => timeMs - nowMs)).toEqual([10 * year, 10 * year]);
+        nowMs += 1001;
+        await store.sweep(nowMs);
+        // From when the clock was right, the record of the time when it was not is as old as its neighbours at most.
+        nowMs += 1001;
+        await append("s", "newest");
+        await store.sweep(nowMs);
+        expect(await store.get("s")).toMatchObject({ head: 3, tail: 4 });
+        nowMs += 1001;
+        await append("s", "last");
+        await store.sweep(nowMs);
+        expect(await textsFrom(store, "s", 4)).toEqual(["last"]);
+        expect(await store.get("s")).toMatchObject({ head: 4 });
+      });
+
+      it("let records age that were stored while the clock was ahead, and behind which nothing came for long", async () => {
+        await store.create("s", { maxAgeMs: 1000 });
+        nowMs += 1e12;
+        for (const text of ["a", "b", "c"]) await append("s", text);
+        nowMs -= 1e12;
+        for (let sweeps = 0; sweeps < 3; sweeps++) {
+          await store.sweep(nowMs);
+          expect(await store.get("s")).toMatchObject({ head: 0 });
+          nowMs += 400;
+        }
+        await store.sweep(nowMs);
+        expect(await store.get("s")).toMatchObject({ head: 2, tail: 3 });
+      });
+
+      it("forget a producer that was used while the clock was ahead", async () => {
+        const producer = { id: "p", epoch: 0 };
+        nowMs += 1e12;
+        const appender = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        await appender.append({ records: records("a"), producerSeq: 0 });
+        appender.close();
+        nowMs -= 1e12;
+        await store.sweep(nowMs);
+        expect((await store.openAppender({ stream: "s", producer })).nextProducerSeq).toBe(1);
+      });
+
       it("keep whole batches by records, by bytes, by age, and always the newest", async () => {
         const settled = async (name: string, head: number) => {
           await until(5000, `the head ${head} of ${name}`, async () => (await store.get(name)).head === head);

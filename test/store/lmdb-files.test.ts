@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { openTables } from "../../src/store/lmdb-env.ts";
+import { pagesOf, statsOf } from "../../src/store/lmdb-page-bound.ts";
 import { openLmdbStore } from "../../src/store/lmdb.ts";
 import type { LmdbStoreOptions } from "../../src/store/lmdb.ts";
 import type { Store } from "../../src/store/store.ts";
@@ -206,9 +207,9 @@ describe("an lmdb store's files", () => {
     const dir = await useFilled();
     const { openTables } = await import("../../src/store/lmdb-env.ts");
     const tables = openTables(dir);
-    await tables.meta.put("format", 4);
+    await tables.meta.put("format", 99);
     await tables.root.close();
-    await expect(open(dir)).rejects.toThrow(/format 4, and this version of Sluice reads format 3/);
+    await expect(open(dir)).rejects.toThrow(/format 99, and this version of Sluice reads format 4/);
   });
 
   it("cannot be where a file is", async () => {
@@ -226,14 +227,76 @@ describe("a full store", () => {
     const store = await open(await useDir(), { maxBytes: 100_000 });
     onTestFinished(() => store.close());
     const big = "x".repeat(30_000);
-    await fill(store, "a", big, big, big);
+    await fill(store, "a", big);
+    await fill(store, "a", big, big);
     expect(await problem(fill(store, "b", big))).toBe("store-full");
     expect((await textsFrom(store, "a", 0)).length).toBe(3);
+    // A batch that is kept in part takes as much as before.
     await store.trim("a", 2);
     await fill(store, "b", big);
     await store.delete("a");
     await fill(store, "b", big);
     expect((await store.get("b")).tail).toBe(2);
+  });
+
+  /** Bytes of all pages that are in use, in a directory that no store has open. */
+  const usedBytes = async (dir: string): Promise<number> => {
+    const { root } = openTables(dir);
+    const { free, pageSize, ...stats } = statsOf(root);
+    let pages = pagesOf(free) + pagesOf(stats);
+    for (const name of root.getKeys({})) pages += pagesOf(statsOf(root.openDB({ name: name as string })));
+    await root.close();
+    return pages * pageSize;
+  };
+
+  const empties: [string, (store: Store, i: number) => Promise<unknown>][] = [
+    ["streams", (store, i) => store.create(`some/stream/${i}`)],
+    [
+      "streams with metadata",
+      (store, i) => store.create(`s${i}`, { maxRecords: 7 }, { "content-type": "x".repeat(1000) }),
+    ],
+    ["empty records", (store, i) => fill(store, `s${i % 3}`, "")],
+    ["many empty records at once", (store) => fill(store, "s", ...Array.from({ length: 100 }, () => ""))],
+    ["records a little larger than a page", (store) => fill(store, "s", "x".repeat(4200))],
+    ["producers", (store, i) => store.claimProducer({ stream: "s", createIfMissing: true, producerId: `id${i}` })],
+    [
+      "batches of producers",
+      async (store, i) => {
+        const producer = { id: `producer${i % 10}`, epoch: 0 };
+        const appender = await store.openAppender({ stream: "s", createIfMissing: true, producer });
+        await appender.append({ records: records(""), producerSeq: Math.floor(i / 10) });
+        appender.close();
+      },
+    ],
+  ];
+  it.each(empties)("takes about as much as its limit on the disk, whatever it is full of: %s", async (_, add) => {
+    const dir = await useDir();
+    const maxBytes = 1024 * 1024;
+    const store = await open(dir, { maxBytes });
+    let outcome = "none";
+    for (let i = 0; outcome === "none" && i < 40_000; i += 50) {
+      const several = Array.from({ length: 50 }, (_, j) => add(store, i + j));
+      outcome = (await Promise.all(several.map(problem))).find((each) => each !== "none") ?? "none";
+    }
+    expect(outcome).toBe("store-full");
+    await store.close();
+    const used = await usedBytes(dir);
+    expect(used).toBeLessThan(2 * maxBytes);
+    // Nor is the half of it lost.
+    expect(used).toBeGreaterThan(maxBytes / 3);
+  });
+
+  it("can be sealed, and claimed by those who have claimed before", async () => {
+    const store = await open(await useDir(), { maxBytes: 10_000 });
+    onTestFinished(() => store.close());
+    await store.claimProducer({ stream: "s", createIfMissing: true, producerId: "p" });
+    while ((await problem(fill(store, "s", "x".repeat(100)))) === "none");
+    expect(await problem(store.claimProducer({ stream: "s", producerId: "new".repeat(50) }))).toBe("store-full");
+    expect(await problem(store.create("other"))).toBe("store-full");
+    const { epoch } = await store.claimProducer({ stream: "s", producerId: "p" });
+    const sealing = await store.openAppender({ stream: "s", producer: { id: "p", epoch } });
+    await sealing.append({ records: [], producerSeq: 0, seal: {} });
+    expect(await store.get("s")).toMatchObject({ sealed: true });
   });
 
   const mountable = canMount();

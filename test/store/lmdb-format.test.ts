@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { decodeHead } from "../../src/store/lmdb-codec.ts";
+import { encodeBatch, hasChecksum } from "../../src/store/lmdb-codec.ts";
+import { batchCost, positionCost, producerCost, streamCost } from "../../src/store/lmdb-costs.ts";
 import { openTables } from "../../src/store/lmdb-env.ts";
 import { openLmdbStore } from "../../src/store/lmdb.ts";
 import type { Store } from "../../src/store/store.ts";
@@ -21,20 +22,31 @@ function open(dir: string, maxBytes = 2 ** 30): Promise<Store> {
   return openLmdbStore({ dir, maxBytes, producerTtlMs: 60_000 });
 }
 
-/** The total as it is stored, and as the streams and the batches of streams add up to; no store has the directory open. */
-async function totalsOf(dir: string): Promise<{ stored: unknown; streams: number; batches: number }> {
-  const { root, meta, streams, batches } = openTables(dir);
+/**
+ * What everything counts as it is stored, and as the streams and the batches of streams add up to, with the bytes of all
+ * records; no store has the directory open.
+ */
+async function totalsOf(dir: string): Promise<{ stored: unknown; streams: number; batches: number; records: number }> {
+  const { root, meta, streams, batches, producers, positions } = openTables(dir);
+  let ofRows = 0;
+  let ofProducers = 0;
   let ofStreams = 0;
   let ofBatches = 0;
+  let records = 0;
   const ids = new Set<number>();
   for (const { value } of streams.getRange({})) {
-    ofStreams += value.info.bytes;
+    ofRows += streamCost(value.info);
+    ofStreams += value.stored;
+    records += value.info.bytes;
     ids.add(value.id);
   }
-  for (const { key, value } of batches.getRange({})) if (ids.has(key[0])) ofBatches += decodeHead(value).size;
+  for (const { key, value } of batches.getRange({})) if (ids.has(key[0])) ofBatches += batchCost(value.byteLength);
+  for (const key of producers.getKeys({})) ofProducers += producerCost(key[1]);
+  for (const key of positions.getKeys({})) ofProducers += positionCost(key[1]);
   const stored = meta.get("bytes");
   await root.close();
-  return { stored, streams: ofStreams, batches: ofBatches };
+  const others = ofRows + ofProducers;
+  return { stored, streams: others + ofStreams, batches: others + ofBatches, records };
 }
 
 /** A directory with a kept store. */
@@ -64,7 +76,9 @@ describe("a directory of format 1", () => {
       const resumed = await store.openAppender({ stream: "plain", producer: { id: "p", epoch: 1 } });
       expect(resumed.nextProducerSeq).toBe(3);
       await store.close();
-      expect(await totalsOf(dir)).toMatchObject({ stored: 29, streams: 29 });
+      const totals = await totalsOf(dir);
+      expect(totals.records).toBe(29);
+      expect([totals.streams, totals.batches]).toEqual([totals.stored, totals.stored]);
     }
   });
 
@@ -78,7 +92,11 @@ describe("a directory of format 1", () => {
   });
 
   it("counts for the limit of bytes", async () => {
-    const store = await open(await useOld(), 29 + 64 + 10);
+    const dir = await useOld();
+    await (await open(dir)).close();
+    const { stored } = await totalsOf(dir);
+    const size = encodeBatch([1, 0], { timeMs: 0, arrivalMs: 0 }, records("x".repeat(10))).byteLength;
+    const store = await open(dir, (stored as number) + batchCost(size));
     onTestFinished(() => store.close());
     const appender = await store.openAppender({ stream: "plain" });
     expect(await problem(appender.append({ records: records("x".repeat(11)) }))).toBe("store-full");
@@ -128,7 +146,60 @@ describe("a directory of format 2", () => {
     }
     expect(new Set(seen[0])).toHaveProperty("size", 3);
     expect(seen).toEqual([seen[0], seen[0], seen[0]]);
-    await expect(totalsOf(dir)).resolves.toMatchObject({ stored: 141, streams: 141 });
+    const totals = await totalsOf(dir);
+    expect(totals.records).toBe(141);
+    expect([totals.streams, totals.batches]).toEqual([totals.stored, totals.stored]);
+  });
+});
+
+describe("a directory of format 3", () => {
+  /**
+   * Written by the code before format 4: uids, metadata, retention, headers, a claimed producer, one whose positions of an
+   * older epoch were left behind, a seal with a checksum, a deleted stream, a record of 2099 with one of 2023 behind it.
+   */
+  const useOld = (): Promise<string> => useKept("format-3");
+
+  it("is opened, with everything that is in it, and what is added has a checksum", async () => {
+    const dir = await useOld();
+    for (let times = 0; times < 3; times++) {
+      const store = await open(dir);
+      expect(await store.list({ limit: 10 })).toMatchObject([
+        { name: "empty", uid: "0bTkPI4nbkII", head: 0, tail: 0, bytes: 0 },
+        { name: "future", uid: "Is9fNuAH17g-", tail: 2, bytes: 18 },
+        { name: "kept/age", retention: { maxAgeMs: 1000 }, metadata: { "content-type": "text/plain" }, bytes: 60 },
+        { name: "plain", uid: "-8UQIZUMpwYn", head: 1, tail: 12 + times, bytes: 54 + 3 * times },
+        { name: "sealed", sealed: true, checksum: { firstSeq: 0 } },
+      ]);
+      const texts = await textsFrom(store, "plain", 1);
+      expect(texts.slice(0, 11)).toEqual(["b0", "a1", "b1", "a2", "b2", "p0", "p1", "q10", "q11", "q12", "q20"]);
+      const resumed = await store.openAppender({ stream: "plain", producer: { id: "p", epoch: 1 } });
+      const headers = { lang: "en", kind: "text" };
+      const repeat = await resumed.append({ records: [{ data: Buffer.from("p1"), headers }], producerSeq: 1 });
+      expect(repeat).toEqual({ firstSeq: 7, nextSeq: 8, duplicate: true });
+      resumed.close();
+      const appender = await store.openAppender({ stream: "plain" });
+      await appender.append({ records: records("new") });
+      await store.close();
+      const totals = await totalsOf(dir);
+      expect([totals.streams, totals.batches]).toEqual([totals.stored, totals.stored]);
+    }
+    const { root, batches, positions } = openTables(dir);
+    onTestFinished(() => root.close());
+    expect([...batches.getRange({})].filter(({ value }) => hasChecksum(value))).toHaveLength(3);
+    // Two of p, one of q.
+    expect([...positions.getKeys({})]).toHaveLength(3);
+  });
+
+  it("keeps by age what came after a clock that was ahead, and removes what came before", async () => {
+    const store = await open(await useOld());
+    onTestFinished(() => store.close());
+    await store.update("future", { maxAgeMs: 60_000 });
+    await store.sweep(Date.now());
+    expect(await store.get("future")).toMatchObject({ head: 0, tail: 2 });
+    const appender = await store.openAppender({ stream: "future" });
+    await appender.append({ records: records("newest") });
+    await store.sweep(Date.now() + 60_001);
+    expect(await textsFrom(store, "future", (await store.get("future")).head)).toEqual(["newest"]);
   });
 });
 
@@ -141,14 +212,23 @@ describe("the total of bytes", () => {
       const appender = await store.openAppender({ stream: name, createIfMissing: true });
       for (let i = 0; i < 20; i++) await appender.append({ records: records("x".repeat(i), "é") });
     }
+    for (const epoch of [1, 2]) {
+      const producer = { id: "p", epoch };
+      const producing = await store.openAppender({ stream: "a", producer });
+      for (let i = 0; i < 3; i++) await producing.append({ records: records("p"), producerSeq: i });
+      producing.close();
+    }
+    await store.claimProducer({ stream: "b", producerId: "claimed" });
+    await store.claimProducer({ stream: "a", producerId: "p" });
     await store.trim("a", 7);
     const failing = await store.openAppender({ stream: "a" });
     expect(await problem(failing.append({ records: records("x".repeat(200_000)) }))).toBe("store-full");
     await store.delete("b");
     await until(5000, "the retention", async () => (await store.get("kept")).head === 38);
+    await store.sweep(Date.now() + 100_000);
     await store.close();
-    const { stored, streams } = await totalsOf(dir);
-    expect(stored).toBe(streams);
+    const { stored, streams, batches } = await totalsOf(dir);
+    expect([streams, batches]).toEqual([stored, stored]);
   });
 
   it("is right whenever the process is killed", async () => {
