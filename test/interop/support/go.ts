@@ -11,7 +11,14 @@ const module = join(import.meta.dirname, "../go");
 const buildTimeoutMs = 10 * 60_000;
 
 type GoProgram =
-  "greetclient" | "greetserver" | "historycheck" | "historyclient" | "producerclient" | "rawclient" | "sessionclient";
+  | "greetclient"
+  | "greetserver"
+  | "historycheck"
+  | "historyclient"
+  | "producerclient"
+  | "rawclient"
+  | "sessionclient"
+  | "uidclient";
 
 /** Builds the programs in ../go before the tests of a file, and says where each is. */
 export function useGoPrograms<Name extends GoProgram>(...names: Name[]): (name: Name) => string {
