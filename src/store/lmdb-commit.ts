@@ -26,6 +26,7 @@ export class Commit {
   readonly #written = new Map<unknown, Map<string, unknown>>();
   readonly #writes: (() => void)[] = [];
   readonly #afterwards: (() => void)[] = [];
+  readonly #announcements: (() => void)[] = [];
   readonly #failures: (() => void)[] = [];
   readonly #changes = new Map<Database, TreeChanges>();
   #added = 0;
@@ -106,6 +107,11 @@ export class Commit {
     this.#afterwards.push(run);
   }
 
+  /** Runs behind all that `after` was given: tells others, who may look at what any operation of the commit has changed. */
+  announce(run: () => void): void {
+    this.#announcements.push(run);
+  }
+
   /** Runs if the commit fails. */
   onFailure(run: () => void): void {
     this.#failures.push(run);
@@ -129,6 +135,7 @@ export class Commit {
   finish(): void {
     this.#failures.length = 0;
     for (const run of this.#afterwards) run();
+    for (const run of this.#announcements) run();
   }
 
   #remove<V, K extends Key>(table: Database<V, K>, key: K): void {

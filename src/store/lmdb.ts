@@ -223,6 +223,8 @@ class LmdbStore implements Store {
       commit.free(streamCost(info) + stored);
       commit.after(() => {
         this.#live.update(name, undefined);
+      });
+      commit.announce(() => {
         this.#live.wake(name);
       });
     });
@@ -257,7 +259,7 @@ class LmdbStore implements Store {
       const row = this.#rowIn(commit, name, options.expectedUid);
       const info = seal(row.info, options);
       this.#putRow(commit, { ...row, info });
-      commit.after(() => {
+      commit.announce(() => {
         this.#live.wake(name);
       });
       return info;
@@ -562,7 +564,7 @@ class LmdbStore implements Store {
         commit.free(positionCost(producer.id));
       }
     }
-    commit.after(() => {
+    commit.announce(() => {
       this.#live.wake(stream);
       if (isOver(info, row.newest)) void this.#retain(stream, this.#now());
     });

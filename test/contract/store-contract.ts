@@ -644,6 +644,25 @@ export function describeStore(name: string, open: OpenStore): void {
         await deleted;
       });
 
+      it("are told when all that became durable with their stream's change can be read", async () => {
+        await append("a", "0");
+        await append("b", "0");
+        const appenders = await Promise.all(["a", "b"].map((stream) => store.openAppender({ stream })));
+        const seen: Promise<number>[] = [];
+        const stops = ["a", "b"].map((name) =>
+          store.watch(name, () => {
+            const other = name === "a" ? "b" : "a";
+            seen.push(store.get(name).then(({ tail }) => tail));
+            if (store.durability === "disk") seen.push(store.get(other).then(({ tail }) => tail));
+          }),
+        );
+        await Promise.all(appenders.map((appender) => appender.append({ records: records("1") })));
+        for (const stop of stops) stop();
+        const tails = await Promise.all(seen);
+        expect(tails.length).toBeGreaterThan(1);
+        expect(new Set(tails)).toEqual(new Set([2]));
+      });
+
       it("tells nothing after the cleanup, and nothing of other streams", async () => {
         let told = 0;
         const cleanup = store.watch("s", () => told++);
