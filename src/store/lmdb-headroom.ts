@@ -120,6 +120,11 @@ export class Headroom {
     this.#extendAhead(fill, bytes);
   }
 
+  /** Looks whether a disk that was full has space again. Otherwise the next thing that makes the store larger does. */
+  async look(): Promise<void> {
+    if (this.#isShort) await this.#extend(this.#fill(), 0);
+  }
+
   /** Waits for what is being allocated. */
   async close(): Promise<void> {
     this.#closed = true;
@@ -194,7 +199,7 @@ export class Headroom {
     const spare = disk === undefined ? Infinity : disk.free - this.#reserve();
     // What releases space is what the reserve is for.
     const kept = Math.min(disk?.free ?? 0, fill.target / 2 - fill.headroom);
-    const blocks = Math.min(Math.ceil(wanted / block), Math.floor(Math.max(spare, kept) / block));
+    const blocks = Math.min(Math.max(1, Math.ceil(wanted / block)), Math.floor(Math.max(spare, kept) / block));
     if (disk !== undefined && blocks <= 0) throw new Error(describeFree(disk, this.#reserve()));
     await this.#file.extend(blocks * block);
     this.#failure = undefined;

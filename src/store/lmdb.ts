@@ -390,6 +390,7 @@ class LmdbStore implements Store {
   async sweep(nowMs: number, signal?: AbortSignal): Promise<void> {
     const slice = new TimeSlice(signal);
     slice.check();
+    await this.#headroom.look();
     // What could not be removed before.
     if (this.#hasGarbage) this.#collect();
     /** Streams with records from the future. */
