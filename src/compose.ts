@@ -1,3 +1,4 @@
+import { getHeapStatistics } from "node:v8";
 import { Code, ConnectError, createContextValues } from "@connectrpc/connect";
 import type { ContextValues, HandlerContext, Interceptor } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
@@ -531,7 +532,11 @@ function nameOf(values: ContextValues): string | undefined {
 async function openStore(config: Config, onWarning: (message: string) => void): Promise<Store> {
   switch (config.store) {
     case "memory":
-      return createMemoryStore({ producerTtlMs: config.producerTtl });
+      return createMemoryStore({
+        // Beyond V8's limit, which others need a part of, the process ends.
+        maxBytes: Math.min(config.maxStoreBytes, getHeapStatistics().heap_size_limit / 3),
+        producerTtlMs: config.producerTtl,
+      });
     case "lmdb":
       return openLmdbStore({
         dir: config.dataDir,

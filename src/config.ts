@@ -118,7 +118,7 @@ export const serverOptions = {
     "max-store-bytes",
     64 * 1024 * MiB,
     [MiB, 2 ** 46],
-    "Size that the lmdb store may reach: what its streams, batches and producers take on the disk, about. What would go beyond fails with RESOURCE_EXHAUSTED.",
+    "Size that the store may reach: what its streams, batches and producers take on the disk or, with `--store memory`, in memory, about; there at most a third of what V8 may take (`node --max-old-space-size`). What would go beyond fails with RESOURCE_EXHAUSTED.",
   ),
   diskReserve: bytes(
     "disk-reserve",

@@ -6,6 +6,8 @@ import type { Noticed } from "./age.ts";
 import { checkNewTail, checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
 import { newUid } from "./identity.ts";
+import { Room, batchCost, producerCost, streamCost } from "./memory-room.ts";
+import type { Tenant } from "./memory-room.ts";
 import { everything, firstBehind, firstIndex } from "./name-order.ts";
 import { OpenProducers } from "./open-producers.ts";
 import { slice } from "./slice.ts";
@@ -34,11 +36,13 @@ interface MemoryProducer extends ProducerState {
 
 interface MemoryBatch extends StoredBatch {
   readonly arrivalMs: number;
+  /** Of memory, about, in bytes. */
+  readonly cost: number;
   /** Of its records. */
   readonly bytes: number;
 }
 
-interface MemoryStream {
+interface MemoryStream extends Tenant {
   readonly id: number;
   info: StreamInfo;
   batches: MemoryBatch[];
@@ -51,6 +55,8 @@ interface MemoryStream {
 }
 
 export interface MemoryStoreOptions {
+  /** Bytes of memory that it may take, about; what would go beyond fails with "store-full". Default: no limit. */
+  readonly maxBytes?: number;
   /** Milliseconds after which an idle producer is forgotten. */
   readonly producerTtlMs?: number;
   readonly now?: () => number;
@@ -66,6 +72,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   const produced = new Set<MemoryStream>();
   const openProducers = new OpenProducers();
   const watchers = new Watchers();
+  const room = new Room(options.maxBytes ?? Infinity);
   let lastId = 0;
 
   function find(name: string, expectedUid?: string): MemoryStream {
@@ -90,7 +97,9 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       retention,
       ...(metadata === undefined ? {} : { metadata }),
     };
+    room.require(streamCost(info));
     const stream: MemoryStream = {
+      room: 0,
       id: ++lastId,
       info,
       batches: [],
@@ -99,6 +108,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       noticed: undefined,
       deleted: false,
     };
+    room.take(stream, streamCost(info));
     streams.set(name, stream);
     names.add(name);
     if (Object.keys(retention).length > 0) retained.add(stream);
@@ -107,6 +117,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   function remove(stream: MemoryStream): void {
     const { name } = stream.info;
     stream.deleted = true;
+    room.give(stream, stream.room);
     streams.delete(name);
     names.delete(name);
     retained.delete(stream);
@@ -117,7 +128,10 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
   }
   function drop(stream: MemoryStream, count: number): void {
     let bytes = 0;
-    for (const batch of stream.batches.splice(0, count)) bytes += batch.bytes;
+    for (const batch of stream.batches.splice(0, count)) {
+      bytes += batch.bytes;
+      room.give(stream, batch.cost);
+    }
     const head = stream.batches[0]?.firstSeq ?? stream.info.tail;
     stream.info = { ...stream.info, head: Math.max(head, stream.info.head), bytes: stream.info.bytes - bytes };
   }
@@ -153,9 +167,19 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       return { firstSeq: positions.firstSeq, nextSeq: positions.nextSeq, duplicate: true };
     }
     const { firstSeq, nextSeq, timeMs, bytes } = verdict;
-    if (input.records.length > 0) {
-      stream.batches.push({ firstSeq, timeMs, arrivalMs: check.nowMs, records: [...input.records], bytes });
+    const records = [...input.records];
+    const same = state?.epoch === producer?.epoch ? state : undefined;
+    const before = state === undefined || producer === undefined ? 0 : producerCost(producer.id, state.positions.size);
+    const after =
+      producer === undefined ? 0 : producerCost(producer.id, Math.min(producerWindow, (same?.positions.size ?? 0) + 1));
+    if (records.length > 0) {
+      const cost = batchCost(records);
+      room.require(cost + after - before);
+      stream.batches.push({ firstSeq, timeMs, arrivalMs: check.nowMs, records, bytes, cost });
+      room.take(stream, cost);
     }
+    // A stream can be sealed in a full store.
+    room.take(stream, after - before);
     stream.info = {
       ...stream.info,
       tail: nextSeq,
@@ -168,7 +192,6 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     }
     const result = { firstSeq, nextSeq, duplicate: false };
     if (producer !== undefined && input.producerSeq !== undefined) {
-      const same = state?.epoch === producer.epoch ? state : undefined;
       const positions = same?.positions ?? new Map<number, StoredPosition>();
       positions.set(input.producerSeq, { ...result, digest: digestOf(input) });
       positions.delete(input.producerSeq - producerWindow);
@@ -246,7 +269,9 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
           const gone = cut.records.slice(0, beforeSeq - cut.firstSeq);
           const bytes = recordsSize(gone);
           const records = cut.records.slice(gone.length);
-          stream.batches[0] = { ...cut, firstSeq: beforeSeq, records, bytes: cut.bytes - bytes };
+          const cost = batchCost(records);
+          room.give(stream, cut.cost - cost);
+          stream.batches[0] = { ...cut, firstSeq: beforeSeq, records, bytes: cut.bytes - bytes, cost };
           stream.info = { ...stream.info, bytes: stream.info.bytes - bytes };
         }
         stream.info = { ...stream.info, head: beforeSeq };
@@ -311,8 +336,22 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     claimProducer: (claim) =>
       inTurn(() => {
         const { producerId } = claim;
+        const { stream: name } = claim;
+        const isNew = !streams.has(name);
         const stream = findOrAdd(claim);
-        const epoch = nextEpoch(stream.claims, stream.producers.get(producerId));
+        const known = stream.producers.get(producerId);
+        const before = known === undefined ? 0 : producerCost(producerId, known.positions.size);
+        const after = producerCost(producerId, 0);
+        let epoch: number;
+        try {
+          epoch = nextEpoch(stream.claims, known);
+          room.require(after - before);
+        } catch (error) {
+          // In the same turn, so that nobody has seen it.
+          if (isNew) remove(stream);
+          throw error;
+        }
+        room.take(stream, after - before);
         stream.claims = epoch;
         produced.add(stream);
         stream.producers.set(producerId, {
@@ -351,10 +390,14 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       const idleSince = nowMs - (options.producerTtlMs ?? Infinity);
       for (const stream of produced) {
         for (const [id, producer] of stream.producers) {
-          const { lastTimeMs } = producer;
+          if (stream.deleted) break;
+          const { lastTimeMs, positions } = producer;
           // The clock has been ahead.
           if (lastTimeMs > nowMs) stream.producers.set(id, { ...producer, lastTimeMs: nowMs });
-          if (lastTimeMs < idleSince && !openProducers.has(stream.id, id)) stream.producers.delete(id);
+          if (lastTimeMs < idleSince && !openProducers.has(stream.id, id)) {
+            stream.producers.delete(id);
+            room.give(stream, producerCost(id, positions.size));
+          }
           if (turn.isOver) await turn.next();
         }
         if (stream.producers.size === 0) produced.delete(stream);
