@@ -362,6 +362,20 @@ export const clientOptions = {
   timeout: duration("timeout", 0, [0, 365 * day], "Deadline for each call; 0 for none."),
 } as const satisfies Record<string, OptionSpec<unknown>>;
 
+/** The options of the commands that copy a store. */
+export const backupOptions = {
+  dataDir: serverOptions.dataDir,
+  rate: {
+    ...bytes(
+      "rate",
+      64 * MiB,
+      [0, 2 ** 40],
+      "Bytes a second that are read at most, so that a server on the same disk is not slowed down; 0 for no limit.",
+    ),
+    env: "SLUICE_BACKUP_RATE",
+  },
+} as const satisfies Record<string, OptionSpec<unknown>>;
+
 type Specs = Readonly<Record<string, OptionSpec<unknown>>>;
 type Values<S extends Specs> = { readonly [K in keyof S]: S[K] extends OptionSpec<infer T> ? T : never };
 

@@ -69,6 +69,8 @@ export type Problem =
       readonly dir: string;
       readonly detail: string;
     }
+  | { readonly kind: "store-exists"; readonly dir: string }
+  | { readonly kind: "archive-damaged"; readonly detail: string }
   | { readonly kind: "unauthenticated"; readonly detail: "no token provided" | "invalid token" | "token expired" }
   /** Whether a token is valid cannot be told. The cause says why, for the log: it is nothing for the caller. */
   | { readonly kind: "keys-unavailable" }
@@ -145,6 +147,10 @@ function describe(p: Problem): string {
       return `the data directory ${p.dir} holds no readable store (${p.detail}): nothing was changed; restore it from a backup, or choose another --data-dir`;
     case "store-unreadable":
       return `the data directory ${p.dir} cannot be used (${p.detail}): check that it is a directory that this user can read and write`;
+    case "store-exists":
+      return `the data directory ${p.dir} has a store already: choose another --data-dir, or move that one away`;
+    case "archive-damaged":
+      return `the backup is not whole (${p.detail}): use another one`;
     case "unauthenticated":
       return p.detail;
     case "keys-unavailable":

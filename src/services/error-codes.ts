@@ -26,6 +26,8 @@ const table: Record<ProblemKind, readonly [code: Code, reason?: Reason]> = {
   "store-locked": [Code.Internal],
   "store-corrupt": [Code.Internal],
   "store-unreadable": [Code.Internal],
+  "store-exists": [Code.Internal],
+  "archive-damaged": [Code.Internal],
   "keys-unavailable": [Code.Unavailable],
   unauthenticated: [Code.Unauthenticated],
   "permission-denied": [Code.PermissionDenied],

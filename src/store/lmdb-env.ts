@@ -65,6 +65,12 @@ const offsets = { magic: 24, pageSize: 48, lastPage: 144 } as const;
 /** Space that a start needs, and an end: some transactions of a few pages each, in bytes. */
 export const startBytes = 128 * 1024;
 
+/**
+ * A commit is visible once it is flushed, and not before: what a reader has seen, no crash takes away. lmdb's own batches
+ * of an event turn are off: ours take their place, and theirs fail unobserved.
+ */
+const commonOptions = { noSubdir: false, maxDbs: 16, overlappingSync: false, eventTurnBatching: false };
+
 /** The files of an environment. */
 const files = ["data.mdb", "lock.mdb"];
 
@@ -101,8 +107,7 @@ export function makeStoreDirectory(dir: string): void {
 export function openTables(dir: string, { warn = () => undefined, at = dir }: OpenOptions = {}): Tables {
   makeStoreDirectory(at);
   const path = join(at, "data.mdb");
-  const problem = checkFile(path, (cause) => unusable(dir, cause));
-  if (problem !== undefined) throw new DomainError({ kind: "store-corrupt", dir, detail: problem });
+  requireIntact(dir, path, "r+");
   for (const message of [
     describeOpenMode(at, privateModes.directory),
     ...files.map((name) => describeOpenMode(join(at, name), privateModes.file)),
@@ -111,9 +116,7 @@ export function openTables(dir: string, { warn = () => undefined, at = dir }: Op
   }
   let root: RootDatabase;
   try {
-    // A commit is visible once it is flushed, and not before: what a reader has seen, no crash takes away.
-    // lmdb's own batches of an event turn are off: ours take their place, and theirs fail unobserved.
-    const options = { path: at, noSubdir: false, maxDbs: 16, overlappingSync: false, eventTurnBatching: false };
+    const options = { ...commonOptions, path: at };
     // lmdb reads this option too, but its types do not know it. Without it files are made with 0664.
     allocateLockFile(at);
     root = open({ ...options, permissionsMode: privateModes.file } as typeof options);
@@ -134,7 +137,7 @@ export function openTables(dir: string, { warn = () => undefined, at = dir }: Op
     const hasData = [...root.getKeys({ limit: 2 })].length > 1;
     if (found === undefined && hasData) throw new Error("it is not a store of Sluice");
     if (found !== undefined && !readable.includes(found)) {
-      throw new Error(`it has format ${JSON.stringify(found)}, and this version of Sluice reads format ${format}`);
+      throw new Error(unknownFormat(found));
     }
     if (found === undefined) {
       root.transactionSync(() => {
@@ -142,20 +145,51 @@ export function openTables(dir: string, { warn = () => undefined, at = dir }: Op
         meta.putSync("bytes", 0);
       });
     }
-    return {
-      root,
-      meta,
-      streams: root.openDB({ name: "streams", encoding: "msgpack" }),
-      retained: root.openDB({ name: "retained", encoding: "json" }),
-      batches: root.openDB({ name: "batches", encoding: "binary" }),
-      producers: root.openDB({ name: "producers", encoding: "msgpack" }),
-      positions: root.openDB({ name: "positions", encoding: "msgpack" }),
-      garbage: root.openDB({ name: "garbage", encoding: "json" }),
-    };
+    return { root, meta, ...openRows(root) };
   } catch (cause) {
     void root.close();
     throw new DomainError({ kind: "store-corrupt", dir, detail: messageOf(cause) }, { cause });
   }
+}
+
+/**
+ * Opens the environment for reading alone, also beside the process that owns it, and on a file system that cannot be
+ * written. Nothing is made or upgraded, and a table that an older format does not have is absent.
+ */
+export function openForReading(dir: string): Partial<Tables> & Pick<Tables, "root" | "meta"> {
+  const path = join(dir, "data.mdb");
+  requireIntact(dir, path, "r");
+  if (!existsSync(path)) throw new DomainError({ kind: "store-unreadable", dir, detail: "there is no data.mdb in it" });
+  let root: RootDatabase;
+  try {
+    root = open({ ...commonOptions, path: dir, readOnly: true });
+  } catch (cause) {
+    throw unusable(dir, cause);
+  }
+  // A table that is missing is undefined, which lmdb's types do not say.
+  const meta = root.openDB<unknown, string>({ name: "meta", encoding: "json" }) as Tables["meta"] | undefined;
+  const found = meta?.get("format");
+  if (meta === undefined || !readable.includes(found)) {
+    void root.close();
+    const detail = meta === undefined ? "it is not a store of Sluice" : unknownFormat(found);
+    throw new DomainError({ kind: "store-corrupt", dir, detail });
+  }
+  return { root, meta, ...(openRows(root) as Partial<Tables>) };
+}
+
+function openRows(root: RootDatabase): Omit<Tables, "root" | "meta"> {
+  return {
+    streams: root.openDB({ name: "streams", encoding: "msgpack" }),
+    retained: root.openDB({ name: "retained", encoding: "json" }),
+    batches: root.openDB({ name: "batches", encoding: "binary" }),
+    producers: root.openDB({ name: "producers", encoding: "msgpack" }),
+    positions: root.openDB({ name: "positions", encoding: "msgpack" }),
+    garbage: root.openDB({ name: "garbage", encoding: "json" }),
+  };
+}
+
+function unknownFormat(found: unknown): string {
+  return `it has format ${JSON.stringify(found)}, and this version of Sluice reads format ${format}`;
 }
 
 /** Makes the directory, for this user alone, and those above it, as they usually are. */
@@ -170,8 +204,13 @@ function makeDirectory(dir: string, mode?: number): void {
   }
 }
 
+function requireIntact(dir: string, path: string, flags: "r" | "r+"): void {
+  const problem = checkFile(path, flags, (cause) => unusable(dir, cause));
+  if (problem !== undefined) throw new DomainError({ kind: "store-corrupt", dir, detail: problem });
+}
+
 /** What is wrong with the file, if anything: LMDB itself would map garbage, and end the process. */
-function checkFile(path: string, unreadable: (cause: unknown) => DomainError): string | undefined {
+function checkFile(path: string, flags: "r" | "r+", unreadable: (cause: unknown) => DomainError): string | undefined {
   let size: number;
   try {
     size = statSync(path).size;
@@ -182,7 +221,7 @@ function checkFile(path: string, unreadable: (cause: unknown) => DomainError): s
   if (size === 0) return undefined;
   let file: number;
   try {
-    file = openSync(path, "r+");
+    file = openSync(path, flags);
   } catch (cause) {
     throw unreadable(cause);
   }

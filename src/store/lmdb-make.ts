@@ -12,8 +12,8 @@ import {
 import { dirname, join, resolve } from "node:path";
 import { makeStoreDirectory, openTables, unusable } from "./lmdb-env.ts";
 
-/** How the directories begin in which a store is made before it has its place. */
-const draftPrefix = "new-";
+/** How the directories begin in which a store is made before it has its place. `mkdtemp` adds six characters. */
+export const draftPrefix = "new-";
 
 /**
  * Makes the store of a directory, if there is none. It is made beside its place, and gets its name once all of it is on
@@ -29,10 +29,10 @@ export async function makeStore(dir: string): Promise<void> {
     draft = mkdtempSync(join(dir, draftPrefix));
     const { root } = openTables(dir, { at: draft });
     await root.close();
-    flush(join(draft, "data.mdb"));
-    place(join(draft, "data.mdb"), path);
-    flush(dir);
-    flush(dirname(resolve(dir)));
+    flushFile(join(draft, "data.mdb"));
+    placeFile(join(draft, "data.mdb"), path);
+    flushFile(dir);
+    flushFile(dirname(resolve(dir)));
   } catch (cause) {
     // Another process has made one meanwhile, and may have removed this draft.
     if (!existsSync(path)) throw unusable(dir, cause);
@@ -49,7 +49,7 @@ export function removeDrafts(dir: string): void {
 }
 
 /** Gives a file its name, unless there is one of that name already. */
-function place(draft: string, path: string): void {
+export function placeFile(draft: string, path: string): void {
   try {
     linkSync(draft, path);
   } catch (error) {
@@ -61,7 +61,7 @@ function place(draft: string, path: string): void {
 }
 
 /** Puts a file, or the names in a directory, on the disk. */
-function flush(path: string): void {
+export function flushFile(path: string): void {
   const file = openSync(path, "r");
   try {
     fsyncSync(file);

@@ -1,3 +1,5 @@
+import { statSync } from "node:fs";
+import { join } from "node:path";
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
@@ -73,9 +75,16 @@ const rowsAtOnce = 100;
  */
 export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
   await makeStore(options.dir);
+  const path = join(options.dir, "data.mdb");
+  const { ino } = statSync(path);
   const tables = openTables(options.dir, { warn: options.onWarning });
   try {
     const ownership = await lockStore(options.dir, tables);
+    if (statSync(path).ino !== ino) {
+      ownership.release();
+      const detail = "its file was replaced at this moment, as `sluice store compact` does: start again";
+      throw new DomainError({ kind: "store-unreadable", dir: options.dir, detail });
+    }
     let headroom: Headroom | undefined;
     try {
       headroom = new Headroom(tables, {
@@ -391,6 +400,8 @@ class LmdbStore implements Store {
     const slice = new TimeSlice(signal);
     slice.check();
     await this.#headroom.look();
+    // Those that read a snapshot, such as a backup, may have been killed: what they saw would be kept for ever.
+    this.#tables.root.readerCheck();
     // What could not be removed before.
     if (this.#hasGarbage) this.#collect();
     /** Streams with records from the future. */

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { isDomainError } from "../../src/errors.ts";
 import { openLmdbStore } from "../../src/store/lmdb.ts";
+import { findingsOf } from "../support/store-check.ts";
 import { createMemoryStore } from "../../src/store/memory.ts";
 import type { AppendInput, Appender, AppenderOptions, Store } from "../../src/store/store.ts";
 import { within } from "../support/deadline.ts";
@@ -243,6 +244,8 @@ describe("any sequence of operations comes to what the plain reference says", ()
         }),
         { numRuns: 60, interruptAfterTimeLimit: 6000 },
       );
+      // All that it counts, and what it has on the disk, is in step.
+      expect(await findingsOf(dir)).toEqual([]);
     } finally {
       await store.close();
       await rm(dir, { recursive: true, force: true });
