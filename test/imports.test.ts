@@ -51,6 +51,9 @@ const allowed: Record<string, readonly string[]> = {
     "compose.ts",
     "observe",
     "listen/dev-certificate.ts",
+    "store/archive.ts",
+    "store/backup.ts",
+    "store/lmdb-check.ts",
   ],
   "compose.ts": [
     "clip.ts",

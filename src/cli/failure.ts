@@ -143,8 +143,18 @@ export function fileError(path: string, what: "read" | "written", cause: unknown
   return new CliError("failure", `${path} cannot be ${what}: ${reasons[code ?? ""] ?? errorText(cause)}`, { cause });
 }
 
-/** Of a server that does not start. */
+/** Of a server that does not start, or a store that cannot be worked on. */
 function exitOfProblem(error: DomainError): ExitName {
-  if (error.problem.kind === "store-locked" || isPortInUse(error)) return "conflict";
-  return error.problem.kind === "config" ? "usage" : "failure";
+  if (isPortInUse(error)) return "conflict";
+  switch (error.problem.kind) {
+    case "store-locked":
+    case "store-exists":
+      return "conflict";
+    case "archive-damaged":
+      return "mismatch";
+    case "config":
+      return "usage";
+    default:
+      return "failure";
+  }
 }

@@ -1,16 +1,19 @@
 import { Command, CommanderError } from "commander";
-import { createRequire } from "node:module";
 import { chat } from "./commands/chat.ts";
+import { backup } from "./commands/backup.ts";
 import { cert } from "./commands/cert.ts";
 import { demo } from "./commands/demo.ts";
 import { greet } from "./commands/greet.ts";
 import { health } from "./commands/health.ts";
 import { pull } from "./commands/pull.ts";
 import { push } from "./commands/push.ts";
+import { restore } from "./commands/restore.ts";
 import { serve } from "./commands/serve.ts";
+import { store } from "./commands/store.ts";
 import { streams } from "./commands/streams.ts";
 import { tail } from "./commands/tail.ts";
 import { exitCodes, exitCodesHelp } from "./exit-codes.ts";
+import { packageVersion } from "./version.ts";
 
 /** Runs `sluice` with the process's arguments, and ends the process. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -33,7 +36,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 function createProgram(json: boolean): Command {
   const program = new Command("sluice")
     .description("Durable, resumable streams over Connect, gRPC and gRPC-Web: server and client.")
-    .version(version())
+    .version(packageVersion())
     .showHelpAfterError("(--help shows how)")
     .exitOverride()
     .addHelpText(
@@ -60,14 +63,9 @@ ${exitCodesHelp()}`,
     });
     program.showHelpAfterError(false);
   }
-  for (const add of [serve, greet, push, pull, tail, chat, streams, health, cert, demo]) add(program);
+  for (const add of [serve, greet, push, pull, tail, chat, streams, health, store, backup, restore, cert, demo])
+    add(program);
   return program;
-}
-
-function version(): string {
-  // Works from the sources and from dist/src/cli alike.
-  const { version: text } = createRequire(import.meta.url)("sluice/package.json") as { version: string };
-  return text;
 }
 
 function flushed(stream: NodeJS.WriteStream): Promise<void> {

@@ -12,7 +12,7 @@ export type JsonObject = { readonly [key: string]: JsonValue };
 
 /** A bar that shows how far a transfer is. It draws nothing without a terminal. */
 export interface Progress {
-  update(doneBytes: number, totalBytes?: number): void;
+  update(this: void, doneBytes: number, totalBytes?: number): void;
   stop(): void;
 }
 
