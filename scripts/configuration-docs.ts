@@ -1,7 +1,7 @@
 /** Writes docs/configuration.md from src/config.ts. `npm run docs` */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { clientOptions, formatBytes, formatDuration, serverOptions } from "../src/config.ts";
+import { backupOptions, clientOptions, formatBytes, formatDuration, serverOptions } from "../src/config.ts";
 import type { OptionSpec } from "../src/config.ts";
 
 export function configurationDocs(): string {
@@ -19,6 +19,10 @@ ${table(serverOptions)}
 ## Client commands
 
 ${table(clientOptions)}
+
+## \`sluice backup\` and \`sluice restore\`
+
+${table(backupOptions)}
 `;
 }
 
