@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -77,6 +77,11 @@ it("a backup goes through a pipe, and tells what it cannot do", async () => {
   const sluice = join(import.meta.dirname, "../../bin/sluice.js");
   execFileSync("sh", ["-c", pipe.replaceAll('"$SLUICE"', `"${process.execPath}" "${sluice}"`)], { stdio: "pipe" });
   expect((await runCli(["store", "check", target])).stdout).toMatch(/1 stream with 10 records.*: all right/);
+
+  const head = `"$SLUICE" backup - --data-dir "${dataDir}" --rate 1KiB | head -c 10; exit \${PIPESTATUS[0]}`;
+  const cutOff = spawnSync("bash", ["-c", head.replaceAll('"$SLUICE"', `"${process.execPath}" "${sluice}"`)]);
+  expect(cutOff.stderr.toString()).toMatch(/standard output was closed before the backup was whole/);
+  expect(cutOff.status).toBe(1);
 
   const file = join(await tempDir(), "file");
   const failures: [string[], number, RegExp][] = [

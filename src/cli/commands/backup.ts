@@ -2,8 +2,10 @@ import type { Command } from "commander";
 import { existsSync } from "node:fs";
 import { backupOptions, parseOptions } from "../../config.ts";
 import type { Totals } from "../../store/archive.ts";
+import type { ExitName } from "../exit-codes.ts";
 import { CliError } from "../failure.ts";
 import { formatSize, plural } from "../format.ts";
+import { Interrupted } from "../interrupt.ts";
 import { NewFile, existsAlready } from "../new-file.ts";
 import { addOptions } from "../options.ts";
 import { withSession } from "../session.ts";
@@ -32,7 +34,7 @@ Examples:
   addOptions(command, "Store:", backupOptions);
 }
 
-async function run({ out, args, flags, signal }: Session): Promise<"ok" | "mismatch"> {
+async function run({ out, args, flags, signal }: Session): Promise<ExitName> {
   const { dataDir, rate } = parseOptions(backupOptions, flags, process.env);
   const path = args[0] as string;
   const replace = flags["force"] === true;
@@ -54,6 +56,11 @@ async function run({ out, args, flags, signal }: Session): Promise<"ok" | "misma
   try {
     totals = await backUp(dataDir, (bytes) => file?.write(bytes) ?? out.write(bytes), options);
     await file?.finish();
+  } catch (error) {
+    // That nobody reads on is no failure of other commands.
+    if (!(signal.reason instanceof Interrupted) || signal.reason.exit !== "ok") throw error;
+    out.failure({ message: "standard output was closed before the backup was whole", exit: "failure" });
+    return "failure";
   } finally {
     bar.stop();
     await file?.discard();
