@@ -1,6 +1,6 @@
 import { chmodSync, closeSync, openSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import type { Server } from "node:net";
+import type { Server, Socket } from "node:net";
 import { join } from "node:path";
 import { privateModes } from "./file-modes.ts";
 
@@ -9,14 +9,18 @@ import { privateModes } from "./file-modes.ts";
  * the directory, where process ids mean nothing.
  */
 
-/** Listens on a socket in the directory. It does not keep the process alive. */
-export async function listenIn(dir: string, name: string): Promise<Server> {
+/** Listens on a socket in the directory. It does not keep the process alive. By default it hangs up on who connects. */
+export async function listenIn(
+  dir: string,
+  name: string,
+  onSocket: (socket: Socket) => void = (socket) => {
+    socket.destroy();
+  },
+): Promise<Server> {
   const { path, close } = socketPath(dir, name);
   try {
     return await new Promise((resolve, reject) => {
-      const server = createServer((socket) => {
-        socket.destroy();
-      });
+      const server = createServer(onSocket);
       server.once("error", reject);
       server.listen(path, () => {
         try {
@@ -39,18 +43,27 @@ const goneCodes: readonly unknown[] = ["ENOENT", "ECONNREFUSED"];
 
 /** Whether a process listens on the socket. Rejects if that cannot be told. */
 export async function isAnswered(dir: string, name: string): Promise<boolean> {
+  const socket = await connectIn(dir, name);
+  socket?.destroy();
+  return socket !== undefined;
+}
+
+/** Connects to the process that listens on the socket; undefined if none does. Rejects if that cannot be told. */
+export async function connectIn(dir: string, name: string): Promise<Socket | undefined> {
   const { path, close } = socketPath(dir, name);
   try {
     return await new Promise((resolve, reject) => {
       const socket = connect(path);
-      socket.once("connect", () => {
+      const failed = (error: NodeJS.ErrnoException): void => {
         socket.destroy();
-        resolve(true);
-      });
-      socket.once("error", (error: NodeJS.ErrnoException) => {
-        socket.destroy();
-        if (goneCodes.includes(error.code)) resolve(false);
+        if (goneCodes.includes(error.code)) resolve(undefined);
         else reject(error);
+      };
+      socket.once("error", failed);
+      socket.once("connect", () => {
+        socket.off("error", failed);
+        socket.on("error", () => undefined);
+        resolve(socket);
       });
     });
   } finally {

@@ -53,6 +53,7 @@ const allowed: Record<string, readonly string[]> = {
     "listen/dev-certificate.ts",
     "store/archive.ts",
     "store/backup.ts",
+    "store/check-store.ts",
     "store/lmdb-check.ts",
   ],
   "compose.ts": [

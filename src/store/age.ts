@@ -22,9 +22,14 @@ export interface Noticed {
   readonly beforeSeq: number;
   /** ... by this time. */
   readonly timeMs: number;
-  /** The newest time that the stream had then. It only grows if the clock is ahead anew. */
+  /** The newest time that the stream had then. */
   readonly aheadMs: number;
+  /** What the clock said at the newest arrival since; absent: there has been none. */
+  readonly arrivalMs?: number;
 }
+
+/** By how much a time may be in the future without a clock that has been ahead, in milliseconds. */
+const toleranceMs = 60_000;
 
 /** The time from which the age of a batch is counted; now, if there is nothing else to go by. */
 export function ageFrom({ firstSeq, timeMs, arrivalMs }: Times, noticed: Noticed | undefined, nowMs: number): number {
@@ -39,7 +44,15 @@ export function notice(
   noted: Noticed | undefined,
   nowMs: number,
 ): Noticed | undefined {
-  if (aheadMs === undefined || aheadMs <= nowMs) return undefined;
-  const isNoted = noted !== undefined && noted.aheadMs >= aheadMs && noted.timeMs <= nowMs;
+  const latestMs = nowMs + toleranceMs;
+  if (aheadMs === undefined || aheadMs <= latestMs) return undefined;
+  // The newest time stands still when the clock is ahead anew, by less than before.
+  const { arrivalMs = 0 } = noted ?? {};
+  const isNoted = noted !== undefined && noted.aheadMs >= aheadMs && noted.timeMs <= latestMs && arrivalMs <= latestMs;
   return isNoted ? undefined : { beforeSeq: tail, timeMs: nowMs, aheadMs };
+}
+
+/** What is noted, once another batch has arrived. */
+export function noteArrival(noted: Noticed, arrivalMs: number): Noticed {
+  return { ...noted, arrivalMs: Math.max(noted.arrivalMs ?? 0, arrivalMs) };
 }

@@ -35,6 +35,8 @@ export interface ArchiveHead {
   readonly format: number;
   /** When, in ISO 8601. */
   readonly time: string;
+  /** Bytes that are to come, about. */
+  readonly aboutBytes: number;
 }
 
 /** What is in a backup, or in a store. */

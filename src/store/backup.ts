@@ -6,11 +6,15 @@ import { DomainError } from "../errors.ts";
 import { decodeArchive, encodeEntry } from "./archive.ts";
 import type { ArchiveEntry, ArchiveHead, Totals } from "./archive.ts";
 import { Draft } from "./lmdb-draft.ts";
-import { makeStoreDirectory, openTables, unusable } from "./lmdb-env.ts";
+import { archiveOf } from "./archive-source.ts";
+import { StoreClaim, connectToOwner } from "./lmdb-claim.ts";
+import { makeStoreDirectory, openTables, requireStore, unusable } from "./lmdb-env.ts";
+import type { Tables } from "./lmdb-env.ts";
 import { lockStore } from "./lmdb-lock.ts";
 import { flushFile, placeFile, removeDrafts } from "./lmdb-make.ts";
 import { Snapshot } from "./lmdb-snapshot.ts";
 import type { Entry } from "./lmdb-snapshot.ts";
+import { askForBackup } from "./owner-requests.ts";
 import { Tally } from "./tally.ts";
 
 export interface CopyOptions {
@@ -28,35 +32,36 @@ export interface BackupOptions extends CopyOptions {
 
 /**
  * Writes the store of a directory, as it is at one moment, to a sink, which resolves when it has room for more. A server
- * may use the directory meanwhile. Damaged batches are copied as they are.
+ * that uses the directory is asked for it, and goes on meanwhile. Damaged batches are copied as they are.
  */
 export async function backUp(
   dir: string,
   write: (bytes: Buffer) => Promise<void>,
   { version, rate, signal, onProgress }: BackupOptions,
 ): Promise<Totals> {
-  const snapshot = new Snapshot(dir);
   const throttle = new Throttle(rate);
   const tally = new Tally();
-  const slice = new TimeSlice(signal);
+  let aboutBytes = 0;
+  for await (const entry of entriesOf(dir, version, signal)) {
+    if (entry.kind === "head") aboutBytes = entry.head.aboutBytes;
+    else if (entry.kind !== "end") tally.add(entry);
+    const bytes = encodeEntry(entry);
+    await write(bytes);
+    await throttle.pass(bytes.length, signal);
+    onProgress?.(tally.totals.bytes, Math.max(aboutBytes, tally.totals.bytes));
+  }
+  return tally.totals;
+}
+
+async function* entriesOf(dir: string, version: string, signal: AbortSignal): AsyncGenerator<ArchiveEntry> {
+  const owner = await connectToOwner(dir);
+  if (owner !== undefined) {
+    yield* askForBackup(owner, dir, version, signal);
+    return;
+  }
+  const snapshot = await Snapshot.open(dir, signal);
   try {
-    const put = async (entry: ArchiveEntry): Promise<void> => {
-      const bytes = encodeEntry(entry);
-      await write(bytes);
-      await throttle.pass(bytes.length, signal);
-    };
-    const head: ArchiveHead = { version, format: snapshot.format, time: new Date().toISOString() };
-    await put({ kind: "head", head });
-    const aboutBytes = Number(snapshot.meta("bytes") ?? 0);
-    for (const entry of snapshot.entries()) {
-      slice.check();
-      tally.add(entry);
-      await put(entry);
-      onProgress?.(tally.totals.bytes, Math.max(aboutBytes, tally.totals.bytes));
-      if (slice.isOver) await slice.next();
-    }
-    await put({ kind: "end", totals: tally.totals });
-    return tally.totals;
+    yield* archiveOf(snapshot, version, signal);
   } finally {
     await snapshot.close();
   }
@@ -156,36 +161,40 @@ export interface Compaction extends Totals {
  */
 export async function compact(dir: string, { signal, onProgress }: CopyOptions): Promise<Compaction> {
   const target = join(dir, "data.mdb");
-  if (!existsSync(target)) {
-    throw new DomainError({ kind: "store-unreadable", dir, detail: "there is no data.mdb in it" });
-  }
+  requireStore(dir);
   const before = statSync(target).size;
-  const tables = openTables(dir);
+  const claim = await StoreClaim.take(dir, signal);
   try {
-    const ownership = await lockStore(dir, tables);
+    const tables = openTables(dir);
     try {
-      removeDrafts(dir);
-      const draft = new Draft(dir, { newUids: false });
+      const ownership = await lockStore(dir, tables, claim);
       try {
-        const totals = await copyTo(draft, dir, { signal, ...(onProgress === undefined ? {} : { onProgress }) });
-        const made = await draft.finish();
-        signal.throwIfAborted();
-        renameSync(made, target);
-        flushFile(dir);
-        return { ...totals, before, after: statSync(target).size };
+        removeDrafts(dir);
+        const draft = new Draft(dir, { newUids: false });
+        try {
+          const options = { signal, ...(onProgress === undefined ? {} : { onProgress }) };
+          const totals = await copyTo(draft, tables, options);
+          const made = await draft.finish();
+          signal.throwIfAborted();
+          renameSync(made, target);
+          flushFile(dir);
+          return { ...totals, before, after: statSync(target).size };
+        } finally {
+          await draft.discard();
+        }
       } finally {
-        await draft.discard();
+        ownership.release();
       }
     } finally {
-      ownership.release();
+      await tables.root.close();
     }
   } finally {
-    await tables.root.close();
+    claim.close();
   }
 }
 
-async function copyTo(draft: Draft, dir: string, { signal, onProgress }: CopyOptions): Promise<Totals> {
-  const snapshot = new Snapshot(dir);
+async function copyTo(draft: Draft, tables: Tables, { signal, onProgress }: CopyOptions): Promise<Totals> {
+  const snapshot = new Snapshot(tables);
   const tally = new Tally();
   const slice = new TimeSlice(signal);
   try {

@@ -1,11 +1,10 @@
 import { TimeSlice } from "../async/time-slice.ts";
 import type { Totals } from "./archive.ts";
-import type { CopyOptions } from "./backup.ts";
 import { producerWindow } from "./append-rules.ts";
 import { hasChecksum } from "./lmdb-codec.ts";
 import { batchCost, positionCost, producerCost, streamCost } from "./lmdb-costs.ts";
 import type { StreamRow } from "./lmdb-env.ts";
-import { Snapshot } from "./lmdb-snapshot.ts";
+import type { Snapshot } from "./lmdb-snapshot.ts";
 import { recordSize } from "./store.ts";
 import { Tally } from "./tally.ts";
 
@@ -29,25 +28,16 @@ export interface CheckResult extends Totals {
 /** From this format on there are the totals that a check compares. */
 const totalsFrom = 4;
 
-export interface CheckOptions extends CopyOptions {
+export interface CheckOptions {
+  readonly signal: AbortSignal;
+  /** Called with how much has been read, and with about how much there is, in bytes. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** Called with each finding. */
   readonly onFinding: (finding: Finding) => Promise<void>;
 }
 
-/**
- * Walks through all of a store, as it is at one moment, and compares each stream with its batches, each batch with its
- * checksum, and all counts with what they count. A server may use the directory meanwhile.
- */
-export async function checkStore(dir: string, options: CheckOptions): Promise<CheckResult> {
-  const snapshot = new Snapshot(dir);
-  try {
-    return await new Check(snapshot, options).run();
-  } finally {
-    await snapshot.close();
-  }
-}
-
-class Check {
+/** Compares each stream of a snapshot with its batches, each batch with its checksum, and all counts with what they count. */
+export class Check {
   readonly #snapshot: Snapshot;
   readonly #options: CheckOptions;
   readonly #slice: TimeSlice;

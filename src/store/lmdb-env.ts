@@ -157,9 +157,8 @@ export function openTables(dir: string, { warn = () => undefined, at = dir }: Op
  * written. Nothing is made or upgraded, and a table that an older format does not have is absent.
  */
 export function openForReading(dir: string): Partial<Tables> & Pick<Tables, "root" | "meta"> {
-  const path = join(dir, "data.mdb");
-  requireIntact(dir, path, "r");
-  if (!existsSync(path)) throw new DomainError({ kind: "store-unreadable", dir, detail: "there is no data.mdb in it" });
+  requireStore(dir);
+  requireIntact(dir, join(dir, "data.mdb"), "r");
   let root: RootDatabase;
   try {
     root = open({ ...commonOptions, path: dir, readOnly: true });
@@ -175,6 +174,12 @@ export function openForReading(dir: string): Partial<Tables> & Pick<Tables, "roo
     throw new DomainError({ kind: "store-corrupt", dir, detail });
   }
   return { root, meta, ...(openRows(root) as Partial<Tables>) };
+}
+
+/** Throws "store-unreadable" if there is no store in the directory. */
+export function requireStore(dir: string): void {
+  if (existsSync(join(dir, "data.mdb"))) return;
+  throw new DomainError({ kind: "store-unreadable", dir, detail: "there is no data.mdb in it" });
 }
 
 function openRows(root: RootDatabase): Omit<Tables, "root" | "meta"> {

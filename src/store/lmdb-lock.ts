@@ -1,11 +1,10 @@
-import { randomUUID } from "node:crypto";
 import { rmSync } from "node:fs";
-import type { Server } from "node:net";
 import { join } from "node:path";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { isAnswered, listenIn } from "../process-sockets.ts";
-import { lacksSpace } from "./disk-space.ts";
+import { isAnswered } from "../process-sockets.ts";
+import { socketName } from "./lmdb-claim.ts";
+import type { RequestHandler, StoreClaim } from "./lmdb-claim.ts";
 import type { Tables } from "./lmdb-env.ts";
 
 /** What the owner of a store holds. */
@@ -26,64 +25,55 @@ function lostKeyOf(nonce: string): string {
  * Makes this process the only one that uses the store.
  *
  * LMDB lets several processes write, but our commits decide on what they have
- * read before. The owner listens on a Unix socket in the directory, which ends
- * with its process, however that ends; it works across containers that share
- * the directory, where process ids mean nothing. A process that finds no answer
- * replaces the owner in a transaction, so that of two only one succeeds.
+ * read before. The owner listens on its socket in the directory. A process that
+ * finds no answer replaces the owner in a transaction, so that of two only one
+ * succeeds.
  *
  * No answer does not prove that the owner has ended: its socket may have been
  * removed, or be on another host. The new owner therefore writes a key with the
  * nonce of the old one, whose commits succeed only while that key is absent.
+ *
+ * `onRequest` gets what other processes ask of the owner. The claim is closed by
+ * `release`, and by the caller if this rejects.
  */
-export async function lockStore(dir: string, { root, meta }: Tables): Promise<Ownership> {
-  const nonce = randomUUID().slice(0, 8);
-  const server = await listenOn(dir, nonce);
+export async function lockStore(
+  dir: string,
+  { root, meta }: Tables,
+  claim: StoreClaim,
+  onRequest?: RequestHandler,
+): Promise<Ownership> {
+  const { nonce } = claim;
   const ownerNow = (): Owner => meta.get("owner") as Owner;
-  const close = (): void => {
-    server.close();
-    rmSync(join(dir, socketName(nonce)), { force: true });
-  };
-  try {
-    for (;;) {
-      const owner = ownerNow();
-      if (owner !== undefined) await requireGone(dir, owner);
-      const won = root.transactionSync(() => {
-        if (ownerNow()?.nonce !== owner?.nonce) return false;
-        meta.putSync("owner", { nonce, pid: process.pid });
-        if (owner !== undefined) meta.putSync(lostKeyOf(owner.nonce), true);
-        return true;
-      });
-      if (!won) continue;
-      if (owner !== undefined) rmSync(join(dir, socketName(owner.nonce)), { force: true });
-      return {
-        lostKey: lostKeyOf(nonce),
-        release() {
-          try {
-            root.transactionSync(() => {
-              if (ownerNow()?.nonce === nonce) meta.removeSync("owner");
-            });
-          } catch {
-            // A store that cannot be written is left as after a crash.
-          }
-          close();
-        },
-      };
-    }
-  } catch (error) {
-    close();
-    throw error;
-  }
-}
-
-async function listenOn(dir: string, nonce: string): Promise<Server> {
-  try {
-    return await listenIn(dir, socketName(nonce));
-  } catch (cause) {
-    const detail = `no lock: ${toError(cause).message}`;
-    const problem = lacksSpace(cause)
-      ? ({ kind: "store-full", detail: `${detail}: free some space on the disk of ${dir}` } as const)
-      : ({ kind: "store-unreadable", dir, detail } as const);
-    throw new DomainError(problem, { cause });
+  for (;;) {
+    const owner = ownerNow();
+    if (owner !== undefined) await requireGone(dir, owner);
+    const won = root.transactionSync(() => {
+      if (ownerNow()?.nonce !== owner?.nonce) return false;
+      meta.putSync("owner", { nonce, pid: process.pid });
+      if (owner !== undefined) meta.putSync(lostKeyOf(owner.nonce), true);
+      return true;
+    });
+    if (!won) continue;
+    if (owner !== undefined) rmSync(join(dir, socketName(owner.nonce)), { force: true });
+    claim.own(
+      onRequest ??
+        ((_, socket) => {
+          socket.destroy();
+        }),
+    );
+    return {
+      lostKey: lostKeyOf(nonce),
+      release() {
+        try {
+          root.transactionSync(() => {
+            if (ownerNow()?.nonce === nonce) meta.removeSync("owner");
+          });
+        } catch {
+          // A store that cannot be written is left as after a crash.
+        }
+        claim.close();
+      },
+    };
   }
 }
 
@@ -94,8 +84,4 @@ async function requireGone(dir: string, { nonce, pid }: NonNullable<Owner>): Pro
     throw new DomainError({ kind: "store-locked", dir, detail }, { cause });
   });
   if (answered) throw new DomainError({ kind: "store-locked", dir, detail: `process ${pid} has it` });
-}
-
-function socketName(nonce: string): string {
-  return `owner-${nonce}.sock`;
 }

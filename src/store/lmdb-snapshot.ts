@@ -1,6 +1,8 @@
 import type { Transaction } from "lmdb";
 import { producerWindow } from "./append-rules.ts";
-import { openForReading } from "./lmdb-env.ts";
+import { DomainError } from "../errors.ts";
+import { StoreClaim } from "./lmdb-claim.ts";
+import { openForReading, requireStore } from "./lmdb-env.ts";
 import type { ProducerRow, StreamRow, Tables } from "./lmdb-env.ts";
 import type { BatchKey } from "./lmdb-codec.ts";
 
@@ -23,15 +25,42 @@ export type Entry =
 /** A range of keys as lmdb takes it, within a transaction, which its types do not know. */
 type Range = { readonly transaction: Transaction; readonly start?: never; readonly end?: never };
 
+const readOnlyCodes: readonly unknown[] = ["EROFS", "EACCES", "EPERM"];
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
+}
+
 /** One moment of a store, which another process may go on to write to. */
 export class Snapshot {
   readonly #tables: ReturnType<typeof openForReading>;
   readonly #transaction: Transaction;
+  readonly #close: () => Promise<void>;
 
-  /** The directory is opened for reading alone. Fails with "store-corrupt" or "store-unreadable". */
-  constructor(dir: string) {
-    this.#tables = openForReading(dir);
-    this.#transaction = this.#tables.root.useReadTransaction();
+  /** `close`: of the tables, if nobody else uses them. */
+  constructor(tables: ReturnType<typeof openForReading>, close = (): Promise<void> => Promise.resolve()) {
+    this.#tables = tables;
+    this.#transaction = tables.root.useReadTransaction();
+    this.#close = close;
+  }
+
+  /**
+   * Of a directory that no process owns, which is opened for reading alone. Rejects with "store-locked", "store-corrupt" or
+   * "store-unreadable".
+   */
+  static async open(dir: string, signal?: AbortSignal): Promise<Snapshot> {
+    requireStore(dir);
+    const claim = await StoreClaim.take(dir, signal).catch((error: unknown) => {
+      // Nor can anybody own it where no socket can be made.
+      if (error instanceof DomainError && readOnlyCodes.includes(codeOf(error.cause))) return undefined;
+      throw error;
+    });
+    try {
+      const tables = openForReading(dir);
+      return new Snapshot(tables, () => tables.root.close());
+    } finally {
+      claim?.close();
+    }
   }
 
   get format(): number {
@@ -72,6 +101,6 @@ export class Snapshot {
 
   async close(): Promise<void> {
     this.#transaction.done();
-    await this.#tables.root.close();
+    await this.#close();
   }
 }

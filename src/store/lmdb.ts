@@ -1,12 +1,11 @@
-import { statSync } from "node:fs";
-import { join } from "node:path";
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { notice } from "./age.ts";
+import { noteArrival, notice } from "./age.ts";
 import { checkNewTail, checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import { batchesFrom, dropBefore, isOver, retainedFrom, seqAtTime } from "./lmdb-batches.ts";
 import { collectGarbage, forgetPositions, forgetProducers, useNow } from "./lmdb-cleanup.ts";
+import { StoreClaim } from "./lmdb-claim.ts";
 import { decodeEncoded, encodeBatch } from "./lmdb-codec.ts";
 import { Committer } from "./lmdb-commit.ts";
 import type { Commit } from "./lmdb-commit.ts";
@@ -20,6 +19,7 @@ import { makeStore, removeDrafts } from "./lmdb-make.ts";
 import { lockStore } from "./lmdb-lock.ts";
 import type { Ownership } from "./lmdb-lock.ts";
 import { growthOf } from "./lmdb-page-bound.ts";
+import { OwnerRequests } from "./owner-requests.ts";
 import { OpenProducers } from "./open-producers.ts";
 import { newUid } from "./identity.ts";
 import { everything, firstBehind } from "./name-order.ts";
@@ -75,34 +75,38 @@ const rowsAtOnce = 100;
  */
 export async function openLmdbStore(options: LmdbStoreOptions): Promise<Store> {
   await makeStore(options.dir);
-  const path = join(options.dir, "data.mdb");
-  const { ino } = statSync(path);
-  const tables = openTables(options.dir, { warn: options.onWarning });
+  const claim = await StoreClaim.take(options.dir);
+  let tables: Tables;
   try {
-    const ownership = await lockStore(options.dir, tables);
-    if (statSync(path).ino !== ino) {
-      ownership.release();
-      const detail = "its file was replaced at this moment, as `sluice store compact` does: start again";
-      throw new DomainError({ kind: "store-unreadable", dir: options.dir, detail });
-    }
+    tables = openTables(options.dir, { warn: options.onWarning });
+  } catch (error) {
+    claim.close();
+    throw error;
+  }
+  const onWarning = options.onWarning ?? (() => undefined);
+  const requests = new OwnerRequests(tables, onWarning);
+  try {
+    const ownership = await lockStore(options.dir, tables, claim, requests.handle);
     let headroom: Headroom | undefined;
     try {
       headroom = new Headroom(tables, {
         dir: options.dir,
         reserve: options.diskReserve ?? minReserve,
         lostKey: ownership.lostKey,
-        onWarning: options.onWarning ?? (() => undefined),
+        onWarning,
       });
       removeDrafts(options.dir);
       await headroom.prepare();
       await upgrade(tables, headroom, options.onWarning);
-      return new LmdbStore(tables, ownership, headroom, options);
+      return new LmdbStore(tables, ownership, headroom, requests, options);
     } catch (error) {
+      await requests.close();
       await headroom?.close();
       ownership.release();
       throw error;
     }
   } catch (error) {
+    claim.close();
     await tables.root.close();
     throw error;
   }
@@ -114,6 +118,7 @@ class LmdbStore implements Store {
   readonly #committer: Committer;
   readonly #live: LiveStreams;
   readonly #ownership: Ownership;
+  readonly #requests: OwnerRequests;
   readonly #headroom: Headroom;
   readonly #breaking = new AbortController();
   readonly #maxBytes: number;
@@ -131,8 +136,15 @@ class LmdbStore implements Store {
   /** Deleted streams may have left something. */
   #hasGarbage = false;
 
-  constructor(tables: Tables, ownership: Ownership, headroom: Headroom, options: LmdbStoreOptions) {
+  constructor(
+    tables: Tables,
+    ownership: Ownership,
+    headroom: Headroom,
+    requests: OwnerRequests,
+    options: LmdbStoreOptions,
+  ) {
     this.#tables = tables;
+    this.#requests = requests;
     this.#ownership = ownership;
     this.#headroom = headroom;
     this.#live = new LiveStreams(
@@ -410,14 +422,21 @@ class LmdbStore implements Store {
     for (;;) {
       const range = { ...(last === undefined ? {} : { start: last, exclusiveStart: true }), limit: rowsAtOnce };
       const names = [...this.#tables.retained.getKeys(range)];
+      const noticing: Promise<void>[] = [];
       for (const name of names) {
         const row = this.#tables.streams.get(name);
-        if (row !== undefined && (await this.#noticeFuture(row, nowMs))) ahead.push(name);
+        // The sweep itself takes its time.
+        const seenMs = Math.max(nowMs, this.#now());
+        if (row !== undefined && notice(row.info, row.noticed, seenMs) !== undefined) {
+          ahead.push(name);
+          noticing.push(this.#noticeFuture(row, seenMs));
+        }
         if (row !== undefined && retainedFrom(this.#tables, row, nowMs) > row.info.head) {
           await this.#retain(name, nowMs, signal);
         }
         if (slice.isOver) await slice.next();
       }
+      await Promise.all(noticing);
       last = names.at(-1);
       if (names.length < rowsAtOnce) break;
     }
@@ -439,6 +458,7 @@ class LmdbStore implements Store {
   async close(): Promise<void> {
     await this.#committer.close();
     await this.#collecting;
+    await this.#requests.close();
     await this.#headroom.close();
     this.#ownership.release();
     await this.#tables.root.close();
@@ -502,7 +522,7 @@ class LmdbStore implements Store {
 
   /** Throws "store-full" if so many bytes more are too many. To be called before the operation has written anything. */
   #grow(commit: Commit, bytes: number): void {
-    if (this.#bytes + commit.addedBytes + bytes > this.#maxBytes) {
+    if (bytes > 0 && this.#bytes + commit.addedBytes + bytes > this.#maxBytes) {
       throw new DomainError({ kind: "store-full", detail: "--max-store-bytes is reached: delete or trim streams" });
     }
     commit.grows();
@@ -538,7 +558,7 @@ class LmdbStore implements Store {
       producer === undefined ? 0 : positionCost(producer.id) + (state === undefined ? producerCost(producer.id) : 0);
     const cost = batchBytes + producerBytes + (isNew ? streamCost(row.info) : 0);
     // A stream can be sealed in a full store.
-    if (encoded === undefined) commit.add(cost);
+    if (encoded === undefined && !isNew) commit.add(cost);
     else this.#grow(commit, cost);
     if (isNew) this.#addRow(commit, row);
     let { info } = row;
@@ -554,6 +574,7 @@ class LmdbStore implements Store {
         ...row,
         newest: encoded === undefined ? row.newest : firstSeq,
         stored: row.stored + batchBytes,
+        ...(row.noticed === undefined ? {} : { noticed: noteArrival(row.noticed, check.nowMs) }),
         info,
       },
       encoded && (() => decodeEncoded([id, firstSeq], encoded)),
@@ -585,8 +606,7 @@ class LmdbStore implements Store {
 
   /** Counts a producer as idle from now on, and not since its last batch. */
   #keep(id: number, producerId: string): void {
-    // If it fails, the producer may be forgotten sooner. What is wrong with the store, the next append tells.
-    useNow(this.#tables, this.#committer, [id, producerId], this.#now()).catch(() => undefined);
+    void useNow(this.#tables, this.#committer, [id, producerId], this.#now());
   }
 
   #drop(commit: Commit, before: StreamRow, beforeSeq: number): { info: StreamInfo; done: boolean } {
@@ -596,16 +616,19 @@ class LmdbStore implements Store {
     return { info: row.info, done };
   }
 
-  /** Lets records age whose times are in the future, because the clock has been ahead. Returns whether there are some. */
-  async #noticeFuture(row: StreamRow, nowMs: number): Promise<boolean> {
-    if (notice(row.info, row.noticed, nowMs) === undefined) return false;
-    await this.#committer.submit((commit) => {
-      const current = commit.get(this.#tables.streams, row.info.name);
-      if (current?.id !== row.id) return;
-      const noticed = notice(current.info, current.noticed, nowMs);
-      if (noticed !== undefined) this.#putRow(commit, { ...current, noticed });
-    });
-    return true;
+  /** Lets records age whose times are in the future, because the clock has been ahead. */
+  async #noticeFuture(row: StreamRow, nowMs: number): Promise<void> {
+    try {
+      await this.#committer.submit((commit) => {
+        const current = commit.get(this.#tables.streams, row.info.name);
+        if (current?.id !== row.id) return;
+        const noticed = notice(current.info, current.noticed, nowMs);
+        if (noticed !== undefined) this.#putRow(commit, { ...current, noticed });
+      });
+    } catch (error) {
+      // The next sweep tries it again.
+      if (!(error instanceof DomainError)) throw error;
+    }
   }
 
   /** Removes whole batches from the head while the stream is over its retention; the newest always stays. */

@@ -1,7 +1,7 @@
 import { TimeSlice } from "../async/time-slice.ts";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
-import { ageFrom, notice } from "./age.ts";
+import { ageFrom, noteArrival, notice } from "./age.ts";
 import type { Noticed } from "./age.ts";
 import { checkNewTail, checkRepeat, digestOf, judge, nextEpoch, producerWindow, seal } from "./append-rules.ts";
 import type { ProducerState } from "./append-rules.ts";
@@ -176,6 +176,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
       const cost = batchCost(records);
       room.require(cost + after - before);
       stream.batches.push({ firstSeq, timeMs, arrivalMs: check.nowMs, records, bytes, cost });
+      stream.noticed &&= noteArrival(stream.noticed, check.nowMs);
       room.take(stream, cost);
     }
     // A stream can be sealed in a full store.

@@ -145,6 +145,21 @@ it("a backup that is interrupted or killed leaves no file of its name, and the s
   expect((await interrupted.done).code).toBe(130);
   expect(await readdir(dir)).toEqual([]);
 
+  // So does one whose server is killed.
+  const other = await tempDir();
+  const dying = await startServerProcess([], { dataDir: other });
+  for (let i = 0; i < 5; i++) {
+    const record = { data: new Uint8Array(500_000) };
+    await useSluiceClient(dying.url, lane).data.append("s", [record], { createIfMissing: true });
+  }
+  const orphan = spawnCli(["backup", file, "--data-dir", other, "--rate", "100KiB"]);
+  await until(20_000, "its first bytes", async () => (await readdir(dir)).length > 0);
+  dying.kill("SIGKILL");
+  const { code, stderr } = await orphan.done;
+  expect(stderr).toMatch(/the server that has it ended before all was read/);
+  expect(code).toBe(1);
+  expect(await readdir(dir)).toEqual([]);
+
   const killed = await begin();
   killed.kill("SIGKILL");
   await killed.done;

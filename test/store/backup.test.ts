@@ -98,7 +98,8 @@ describe("a backup", () => {
     expect(await contentOf(after)).toEqual(await contentOf(before));
     const uids = new Set((await before.list({ limit: 100 })).map(({ uid }) => uid));
     for (const { uid } of await after.list({ limit: 100 })) expect(uids.has(uid)).toBe(false);
-    const repeat = { records: [{ data: Buffer.from("p1"), headers: { kind: "text" } }], producerSeq: 1 };
+    const headers = { kind: "text", ["__proto__"]: "x" };
+    const repeat = { records: [{ data: Buffer.from("p1"), headers }], producerSeq: 1 };
     await expect(after.append({ stream: "produced", producer: { id: "p", epoch: 1 } }, repeat)).resolves.toMatchObject({
       firstSeq: 1,
       duplicate: true,

@@ -9,7 +9,16 @@ import type { StreamRow, Tables } from "../../src/store/lmdb-env.ts";
 import { openLmdbStore } from "../../src/store/lmdb.ts";
 import { records } from "../contract/store-contract.ts";
 import { flipBits, useFilledStore } from "../support/damaged-store.ts";
+import { until } from "../support/deadline.ts";
 import { findingsOf } from "../support/store-check.ts";
+
+/** Rows of a table. */
+async function countOf(dir: string, table: "garbage" | "producers"): Promise<number> {
+  const tables = openTables(dir);
+  const count = [...tables[table].getKeys({})].length;
+  await tables.root.close();
+  return count;
+}
 
 async function useDir(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), "sluice-check-"));
@@ -48,6 +57,24 @@ it("finds nothing in a store that a process has open, and that goes on meanwhile
   for (let i = 0; i < 10; i++) expect(await findingsOf(dir)).toEqual([]);
   checked = true;
   await Promise.all(workers);
+});
+
+it("finds nothing where producers are forgotten while their stream is deleted", async () => {
+  const dir = await useDir();
+  const store = await openLmdbStore({ dir, maxBytes: 2 ** 30, producerTtlMs: 1000 });
+  for (let i = 0; i < 30; i++) {
+    const producer = { id: `p${i}`, epoch: 0 };
+    for (let producerSeq = 0; producerSeq < 20; producerSeq++) {
+      await store.append({ stream: "s", createIfMissing: true, producer }, { records: records("x"), producerSeq });
+    }
+  }
+  await store.append({ stream: "kept", createIfMissing: true }, { records: records("x") });
+  await Promise.all([store.delete("s"), store.sweep(Date.now() + 5000)]);
+  // Collection goes on in parts.
+  await until(10_000, "the end of the collection", async () => (await countOf(dir, "garbage")) === 0);
+  await store.close();
+  expect(await countOf(dir, "producers")).toBe(0);
+  expect(await findingsOf(dir)).toEqual([]);
 });
 
 function change(name: string, edit: (row: StreamRow) => StreamRow): (tables: Tables) => Promise<unknown> {

@@ -287,8 +287,8 @@ describe("a full store", () => {
   });
 
   it("can be sealed, and claimed by those who have claimed before", async () => {
-    const store = await open(await useDir(), { maxBytes: 10_000 });
-    onTestFinished(() => store.close());
+    const dir = await useDir();
+    const store = await open(dir, { maxBytes: 10_000 });
     await store.claimProducer({ stream: "s", createIfMissing: true, producerId: "p" });
     while ((await problem(fill(store, "s", "x".repeat(100)))) === "none");
     expect(await problem(store.claimProducer({ stream: "s", producerId: "new".repeat(50) }))).toBe("store-full");
@@ -297,6 +297,14 @@ describe("a full store", () => {
     const sealing = await store.openAppender({ stream: "s", producer: { id: "p", epoch } });
     await sealing.append({ records: [], producerSeq: 0, seal: {} });
     expect(await store.get("s")).toMatchObject({ sealed: true });
+    // But nothing is made by sealing it.
+    const made = store.append({ stream: "made", createIfMissing: true }, { records: [], seal: {} });
+    expect(await problem(made)).toBe("store-full");
+    await store.close();
+    // The limit was lowered.
+    const again = await open(dir, { maxBytes: 2000 });
+    await expect(again.claimProducer({ stream: "s", producerId: "p" })).resolves.toMatchObject({ epoch: epoch + 1 });
+    await again.close();
   });
 
   const mountable = canMount();

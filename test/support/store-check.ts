@@ -1,4 +1,4 @@
-import { checkStore } from "../../src/store/lmdb-check.ts";
+import { checkStore } from "../../src/store/check-store.ts";
 import type { Finding } from "../../src/store/lmdb-check.ts";
 
 /** What `sluice store check` finds in a data directory. */

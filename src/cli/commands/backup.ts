@@ -22,7 +22,8 @@ export function backup(program: Command): void {
       "after",
       `
 The backup is the store as it is at one moment: each stream up to a batch, with all
-that had been acknowledged before. It runs on the server's machine, and needs no token.
+that had been acknowledged before. It runs on the server's machine and as its user, and
+needs no token: the server reads the store out on a socket in the directory.
 Each batch is checked on the way; damaged ones are copied as they are, and the exit
 code is 7. \`sluice restore\` makes a store of it, \`sluice store check\` checks it.
 

@@ -65,7 +65,7 @@ async function check({ out, args, signal }: Session): Promise<"ok" | "mismatch">
       await out.result(`${summaryOf(totals)}, as of ${head.time}: ${state}`, { ...totals, ...head });
       return totals.damaged === 0 ? "ok" : "mismatch";
     }
-    const { checkStore } = await import("../../store/lmdb-check.ts");
+    const { checkStore } = await import("../../store/check-store.ts");
     const onFinding = async (finding: Finding): Promise<void> => {
       await out.result(terminalText(textOf(finding)), { ...finding });
     };
