@@ -55,6 +55,7 @@ import { createGreetService, prepareGreeting } from "./services/greet.ts";
 import { HealthState, createHealthService } from "./services/health.ts";
 import { registerReflection } from "./services/reflection.ts";
 import { createRequestValidator } from "./services/request-validator.ts";
+import { RecentKeys } from "./observe/recent-keys.ts";
 import { openLmdbStore } from "./store/lmdb.ts";
 import { createMemoryStore } from "./store/memory.ts";
 import { startSweeper } from "./store/sweeper.ts";
@@ -160,7 +161,13 @@ async function startWith(
     connections: () => admission.size,
     memory: () => runtime.memory,
   });
+  const damages = new RecentKeys();
   const onUnexpected = (error: unknown): void => {
+    if (isDomainError(error, "records-damaged")) {
+      const { stream, seq } = error.problem;
+      if (damages.isNew(`${stream} ${seq}`)) log.error({ err: error }, "damaged records were asked for");
+      return;
+    }
     // A DomainError is a failure that is foreseen, such as a disk that does not answer.
     if (!isDomainError(error)) metrics.unexpectedError();
     log.error({ err: error }, "unexpected error");

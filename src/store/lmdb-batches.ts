@@ -88,19 +88,30 @@ export interface StoredHead extends BatchTimes {
 /** As `batchesFrom`, without decoding the records, and with the damaged ones, so that they can be removed. */
 function* headsFrom(tables: Tables, { id, info }: StreamRow, until: number): Generator<StoredHead> {
   const start = batchStart(tables, id, info.head) ?? info.head;
-  // The time of a damaged batch is not known: the one before it was stored no later.
-  let timeMs = info.createTimeMs;
+  // When a damaged batch was stored is not known: no later than the one behind it.
+  const latestMs = info.appendTimeMs ?? info.createTimeMs;
   for (const { key, value } of tables.batches.getRange({ start: [id, start], end: [id, until] })) {
     const firstSeq = key[1];
     try {
       const head = decodeHead(key, value);
-      ({ timeMs } = head);
       yield { ...head, firstSeq, nextSeq: firstSeq + head.count, value, isDamaged: false };
     } catch (error) {
       damage(error);
       const nextSeq = followingKey(tables, id, firstSeq, info.tail);
-      yield { firstSeq, nextSeq, timeMs, arrivalMs: timeMs, size: likelySize(value), value, isDamaged: true };
+      const times = timesAt(tables, id, nextSeq) ?? { timeMs: latestMs, arrivalMs: latestMs };
+      yield { ...times, firstSeq, nextSeq, size: likelySize(value), value, isDamaged: true };
     }
+  }
+}
+
+/** Of the batch at this seq; undefined if there is none, or it is damaged. */
+function timesAt({ batches }: Tables, id: number, seq: number): BatchTimes | undefined {
+  const value = batches.get([id, seq]);
+  try {
+    return value && decodeHead([id, seq], value);
+  } catch (error) {
+    damage(error);
+    return undefined;
   }
 }
 
@@ -196,8 +207,10 @@ export function seqAtTime(tables: Tables, row: StreamRow, timeMs: number): numbe
     const middle = low + Math.floor((high - low) / 2);
     const firstSeq = batchStart(tables, id, middle) ?? info.head;
     const head = headOf(tables, row, firstSeq);
+    const end = firstSeq + head.count;
+    if (end <= middle) throw damaged(tables, row, Math.max(low, end), undefined);
     if (head.timeMs >= timeMs) high = Math.max(low, Math.min(firstSeq, middle));
-    else low = firstSeq + head.count;
+    else low = end;
     if (head.timeMs >= timeMs && firstSeq <= low) break;
   }
   return Math.max(low, info.head);

@@ -8,8 +8,8 @@ import type { Headroom } from "./lmdb-headroom.ts";
 import { addPut, growthOf, noChanges, statsOf } from "./lmdb-page-bound.ts";
 import type { TreeChanges } from "./lmdb-page-bound.ts";
 
-/** What the new parts of a row add to it, in bytes, at most. */
-const addedBytes = 128;
+/** What a small row takes, and a stream's row besides what it counts, in bytes, at most. */
+const rowBytes = 512;
 
 /** Rows that are changed between two looks for more. */
 const rowsAtOnce = 1000;
@@ -91,10 +91,11 @@ function surveyOf({ batches, producers, positions }: Tables): Survey {
 /** What the upgrade writes, by table. */
 function changesOf(tables: Tables, { left }: Survey): Map<Database, TreeChanges> {
   const [meta, streams, retained, positions] = [noChanges(), noChanges(), noChanges(), noChanges()];
-  for (const key of ["bytes", "format"]) addPut(meta, key.length, addedBytes, true);
+  for (const key of ["bytes", "format"]) addPut(meta, key.length, rowBytes, true);
   for (const [name, row] of oldRows(tables)) {
-    addPut(streams, 0, addedBytes, true);
-    if (Object.keys(row.info.retention).length > 0) addPut(retained, name.length, addedBytes, true);
+    // A row that has become larger may move to pages of its own.
+    addPut(streams, name.length, rowBytes + streamCost(row.info), true);
+    if (Object.keys(row.info.retention).length > 0) addPut(retained, name.length, rowBytes, true);
   }
   positions.removals = left.length;
   return new Map<Database, TreeChanges>([

@@ -4,7 +4,9 @@ import { DataError_Reason as Reason } from "../../gen/data/v1/data_pb.ts";
 import { dataErrorOf } from "../../src/client/index.ts";
 import { runCli } from "../support/cli.ts";
 import { flipBits, useFilledStore } from "../support/damaged-store.ts";
+import { reasonOf } from "../support/data-errors.ts";
 import { within } from "../support/deadline.ts";
+import { startServerProcess } from "../support/server-process.ts";
 import { startServer } from "../support/server.ts";
 import { clientLanes, useSluiceClient } from "../support/sluice-client.ts";
 
@@ -37,6 +39,20 @@ describe("records that are damaged on the disk", () => {
     await within(10_000, "the rest", readAll(6));
     expect(texts).toHaveLength(8);
     expect(retries).toEqual([]);
+  });
+
+  it("are logged once, however often they are asked for", async () => {
+    const dataDir = await useFilledStore();
+    await flipBits(dataDir, "second of 2");
+    const server = await startServerProcess([], { dataDir });
+    const { data } = useSluiceClient(server.url, clientLanes[0]);
+    for (let i = 0; i < 20; i++) {
+      const records = data.read("s", { from: { seq: 4 } })[Symbol.asyncIterator]();
+      expect(await reasonOf(records.next())).toBe("RECORDS_DAMAGED");
+    }
+    await server.logged(/damaged records were asked for/);
+    expect(server.log.match(/damaged records were asked for/g)).toHaveLength(1);
+    expect(server.log).not.toMatch(/unexpected error/);
   });
 
   it("end the commands that read them with a sentence, and exit 7", async () => {

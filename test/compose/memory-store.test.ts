@@ -35,8 +35,8 @@ it.each(fillings)(
   "a store in memory that is filled with %s refuses more, and does not end the process",
   async (_, add) => {
     // What the server takes without it, and once more what it may take.
-    const nodeOptions = ["--max-old-space-size=56"];
-    const server = await startServerProcess(["--store", "memory", "--max-store-bytes", "8MiB"], { nodeOptions });
+    const nodeOptions = ["--max-old-space-size=54"];
+    const server = await startServerProcess(["--store", "memory", "--max-store-bytes", "6MiB"], { nodeOptions });
     const client = useSluiceClient(server.url, { protocol: "connect", httpVersion: "2" });
     let reason = "none";
     for (let i = 0; reason === "none" && i < 200_000; i += 100) {

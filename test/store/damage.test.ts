@@ -76,6 +76,22 @@ describe.each(kinds)("%s", (_, damage) => {
   });
 });
 
+it("of a batch, or its loss, ends a search by time, wherever the time is", async () => {
+  for (const lost of [0, 2, 4, 8]) {
+    const dir = await useFilledStore((i) => 1000 * i);
+    await loseBatch(dir, lost);
+    const store = await open(dir);
+    for (let timeMs = -500; timeMs < 5500; timeMs += 250) {
+      const outcome = await store.seqAtTime("s", timeMs).catch((error: unknown) => {
+        if (!isDomainError(error, "records-damaged")) throw error;
+        return "damaged";
+      });
+      const right = Math.min(10, 2 * Math.max(0, Math.ceil(timeMs / 1000)));
+      expect([right, "damaged"], `lost ${lost}, time ${timeMs}`).toContain(outcome);
+    }
+  }
+});
+
 it("of each byte of a batch and its key is an error, and never another record", async () => {
   const dir = await useFilledStore();
   const path = join(dir, "data.mdb");

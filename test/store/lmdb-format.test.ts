@@ -6,6 +6,10 @@ import { gunzipSync } from "node:zlib";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { encodeBatch, hasChecksum } from "../../src/store/lmdb-codec.ts";
 import { batchCost, positionCost, producerCost, streamCost } from "../../src/store/lmdb-costs.ts";
+import { upgrade } from "../../src/store/lmdb-format.ts";
+import type { Headroom } from "../../src/store/lmdb-headroom.ts";
+import { statsOf } from "../../src/store/lmdb-page-bound.ts";
+import type { Growth } from "../../src/store/lmdb-page-bound.ts";
 import { openTables } from "../../src/store/lmdb-env.ts";
 import { openLmdbStore } from "../../src/store/lmdb.ts";
 import type { Store } from "../../src/store/store.ts";
@@ -107,8 +111,10 @@ describe("a directory of format 1", () => {
   it("is left in its format when the server that has it open is asked for it", async () => {
     const dir = await useOld();
     const { lockStore } = await import("../../src/store/lmdb-lock.ts");
+    const { StoreClaim } = await import("../../src/store/lmdb-claim.ts");
     const tables = openTables(dir);
-    const ownership = await lockStore(dir, tables);
+    const claim = await StoreClaim.take(dir);
+    const ownership = await lockStore(dir, tables, claim);
     expect(await problem(open(dir))).toBe("store-locked");
     expect(tables.meta.get("format")).toBe(1);
     ownership.release();
@@ -201,6 +207,30 @@ describe("a directory of format 3", () => {
     await store.sweep(Date.now() + 60_001);
     expect(await textsFrom(store, "future", (await store.get("future")).head)).toEqual(["newest"]);
   });
+});
+
+it("an upgrade makes the file grow by no more than it has asked for, whatever the rows have", async () => {
+  for (const count of [0, 1, 32]) {
+    const dir = await useDir();
+    const store = await open(dir);
+    const metadata = Object.fromEntries(Array.from({ length: count }, (_, i) => [`key${i}`, "v".repeat(1024)]));
+    for (let i = 0; i < 100; i++) await store.create(`stream${i}`, { maxRecords: 5 }, metadata);
+    await store.close();
+    const tables = openTables(dir);
+    await tables.meta.put("format", 3);
+    const before = statsOf(tables.root);
+    let bound = 0;
+    const headroom = {
+      require: (_: unknown, growth: Growth) => {
+        bound = growth.exact(before);
+        return Promise.resolve();
+      },
+    };
+    await upgrade(tables, headroom as unknown as Headroom);
+    const grown = (statsOf(tables.root).lastPageNumber - before.lastPageNumber) * before.pageSize;
+    expect(grown).toBeLessThanOrEqual(bound);
+    await tables.root.close();
+  }
 });
 
 describe("the total of bytes", () => {

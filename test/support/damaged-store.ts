@@ -6,13 +6,20 @@ import { openTables } from "../../src/store/lmdb-env.ts";
 import { openLmdbStore } from "../../src/store/lmdb.ts";
 import { records } from "../contract/store-contract.ts";
 
-/** A closed store with the stream "s" of five batches of two records: seq 0 and 1, to 8 and 9. */
-export async function useFilledStore(): Promise<string> {
+/**
+ * A closed store with the stream "s" of five batches of two records: seq 0 and 1, to 8 and 9. `timeOf`: when each batch is
+ * stored, in milliseconds.
+ */
+export async function useFilledStore(timeOf?: (batch: number) => number): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), "sluice-damage-"));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
-  const store = await openLmdbStore({ dir, maxBytes: 2 ** 30, producerTtlMs: 60_000 });
+  let batch = 0;
+  const now = (): number => timeOf?.(batch) ?? Date.now();
+  const store = await openLmdbStore({ dir, maxBytes: 2 ** 30, producerTtlMs: 60_000, now });
   const appender = await store.openAppender({ stream: "s", createIfMissing: true });
-  for (let i = 0; i < 5; i++) await appender.append({ records: records(`first of ${i}`, `second of ${i}`) });
+  for (; batch < 5; batch++) {
+    await appender.append({ records: records(`first of ${batch}`, `second of ${batch}`) });
+  }
   await store.close();
   return dir;
 }
