@@ -3,7 +3,16 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  globalIgnores(["**/gen/", "test/package/consumer/", "dist/", "coverage/", "data/", "bench/results/"]),
+  globalIgnores([
+    "**/gen/",
+    "test/package/consumer/",
+    "dist/",
+    "coverage/",
+    "data/",
+    "bench/results/",
+    ".stryker-tmp/",
+    "reports/",
+  ]),
   js.configs.recommended,
   {
     files: ["**/*.ts"],
