@@ -33,7 +33,7 @@ export class AdmittedCalls {
     calls.add(admitted);
     call.onAbort(() => {
       calls.delete(admitted);
-      if (calls.size === 0 && this.#byToken.get(token) === calls) this.#byToken.delete(token);
+      if (calls.size === 0) this.#byToken.delete(token);
     });
   }
 
