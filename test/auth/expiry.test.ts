@@ -130,6 +130,22 @@ describe("admitted calls", () => {
     expect(asked).toEqual(["other"]);
   });
 
+  it("go on to be checked when another on their token is over", async () => {
+    const calls = new AdmittedCalls();
+    const [over, running] = [admit(calls), admit(calls)];
+    over.finish();
+    await calls.recheck(() => Promise.reject(invalid), reasons);
+    expect(running.reason?.message).toBe("refused: invalid token");
+  });
+
+  it("end when two scopes become one that reads the same", async () => {
+    const calls = new AdmittedCalls();
+    const call = new TestCall();
+    calls.add(call, "t", { name: "a", scopes: ["data:read:a", "greet"] });
+    await calls.recheck(() => Promise.resolve({ name: "a", scopes: ["data:read:agreet"] }), reasons);
+    expect(call.reason?.message).toBe("changed");
+  });
+
   it("ask once for a token, however many calls run on it", async () => {
     const calls = new AdmittedCalls();
     for (let i = 0; i < 100; i++) admit(calls);

@@ -45,6 +45,11 @@ describe("the token of a request", () => {
     expect(tokenOf(new Headers(headers))).toBe("t");
   });
 
+  it("may have several characters in either header", () => {
+    expect(tokenOf(new Headers([["Acme-Token", "t0.k-n"]]))).toBe("t0.k-n");
+    expect(tokenOf(new Headers([["Authorization", "Bearer t0.k-n"]]))).toBe("t0.k-n");
+  });
+
   it.each<[what: string, headers: [string, string][]]>([
     ["no header", []],
     ["an empty Acme-Token", [["Acme-Token", ""]]],
@@ -133,6 +138,17 @@ describe("the gate", () => {
     await gateOf([GreetService.typeName])(context);
     expect(seen).toEqual([]);
     expect(context.values.get(principalKey)).toBeUndefined();
+  });
+
+  it("asks about what is no RPC, whatever services are open", async () => {
+    const { service: _, ...context } = contextOf({ "acme-token": "t" });
+    await gateOf([GreetService.typeName])(context);
+    expect(context.values.get(principalKey)).toEqual({ name: "of t", scopes: [] });
+  });
+
+  it("refuses a token whose scopes do not cover what the call needs", async () => {
+    const context = { ...contextOf({ "acme-token": "t" }), needed: { kind: "greet" } as const };
+    await expect(gateOf([])(context)).rejects.toMatchObject({ problem: { kind: "permission-denied", needs: "greet" } });
   });
 
   it("does not ask about what is no token", async () => {

@@ -4,7 +4,7 @@ import type { JWTPayload } from "jose";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
-import { createJwtVerifier } from "../../src/auth/jwt.ts";
+import { createJwtVerifier, isUrl } from "../../src/auth/jwt.ts";
 import type { JwtOptions, JwtVerifier } from "../../src/auth/jwt.ts";
 import { tempDir } from "../support/cli.ts";
 import { createSigner, startJwksServer } from "../support/jwks.ts";
@@ -143,7 +143,12 @@ describe("a JWT", () => {
     );
   });
 
-  it.each(["RS256", "PS256", "ES384", "EdDSA"])("may be signed with %s", async (alg) => {
+  it.each(
+    [
+      ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"],
+      ["ES256", "ES384", "ES512", "EdDSA", "Ed25519"],
+    ].flat(),
+  )("may be signed with %s", async (alg) => {
     const one = await createSigner("k", alg);
     const jwt = await verifierOf(await fileOf({ keys: [one.jwk] }));
     await expect(jwt.verify(await one.sign())).resolves.toMatchObject({ name: "ada" });
@@ -193,6 +198,11 @@ describe("a JWKS file", () => {
     ["no key set", () => ({ tokens: [] }), /it is no key set/],
     ["keys that are none", () => ({ keys: ["s3cr3t"] }), /it is no key set/],
     ["a private key", () => ({ keys: [{ ...signer.privateJwk, note: "s3cr3t" }] }), /only public keys belong there/],
+    [
+      "a private key behind a public one",
+      () => ({ keys: [signer.jwk, { ...other.privateJwk, note: "s3cr3t" }] }),
+      /only public keys belong there/,
+    ],
     ["a shared key", () => ({ keys: [{ kty: "oct", k: "s3cr3t" }] }), /only public keys belong there/],
   ])("with %s in it is refused", async (_, content, says) => {
     const error = (await verifierOf(await fileOf(content())).catch((thrown: unknown) => thrown)) as Error;
@@ -256,7 +266,10 @@ describe("a JWKS at a URL", () => {
     const jwt = await verifierOf(jwks.url);
     await jwt.verify(await signer.sign());
     await jwks.stop();
-    await expect(jwt.reload()).rejects.toMatchObject(unavailable);
+    const error = (await jwt.reload().catch((thrown: unknown) => thrown)) as Error;
+    expect(error).toMatchObject(unavailable);
+    expect((error.cause as Error).message).toBe(`the keys of --jwks ${jwks.url} cannot be used`);
+    expect((error.cause as Error).cause).toBeInstanceOf(Error);
     await expect(jwt.verify(await signer.sign())).resolves.toMatchObject({ name: "ada" });
   });
 
@@ -287,6 +300,11 @@ describe("a JWKS at a URL", () => {
     expect(cause.message).toBe(`the keys of --jwks ${jwks.url} cannot be used`);
     expect((cause.cause as Error).cause).toMatchObject({ code: "ECONNREFUSED" });
     expect(error.message + cause.message).not.toContain("s3cr3t");
+  });
+
+  it("is told from a file by how it begins", () => {
+    expect(["https://a/b", "HTTP://a/b", "https://"].map(isUrl)).toEqual([true, true, true]);
+    expect(["jwks.json", "/etc/https:/jwks.json", "httpskeys"].map(isUrl)).toEqual([false, false, false]);
   });
 
   it("that is no URL is refused", async () => {

@@ -1,12 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { allows, isScope, requireScope } from "../../src/auth/scopes.ts";
+import { allows, isScope, parseScope, requireScope, streamsOpenTo } from "../../src/auth/scopes.ts";
 import type { Permission } from "../../src/auth/scopes.ts";
 
 const read = (stream: string): Permission => ({ kind: "data", access: "read", stream });
 const write = (stream: string): Permission => ({ kind: "data", access: "write", stream });
 const rpc = (called: string): Permission => ({ kind: "rpc", name: called });
 const greet: Permission = { kind: "greet" };
+const admin: Permission = { kind: "admin" };
 const name = fc.stringMatching(/^[a-z0-9][a-z0-9._/-]{0,20}$/);
 
 describe("a scope", () => {
@@ -76,8 +77,9 @@ describe("a scope", () => {
 
 describe("what scopes allow", () => {
   it.each<[scope: string, allowed: Permission[], refused: Permission[]]>([
-    ["admin", [greet, read("a"), write("a")], []],
-    ["greet", [greet], [read("greet"), write("a")]],
+    ["admin", [greet, admin, read("a"), write("a")], []],
+    // What follows the fourth letter is no name of a service.
+    ["greet", [greet], [admin, read("greet"), write("a"), rpc("t"), rpc("t/Add")]],
     ["data:read:logs", [read("logs")], [write("logs"), read("logs/a"), read("log"), read("logs2"), greet]],
     ["data:write:logs", [write("logs")], [read("logs"), write("logs/a"), greet]],
     [
@@ -94,7 +96,7 @@ describe("what scopes allow", () => {
     ["rpc:t.v1.A/Get*", [rpc("t.v1.A/Get"), rpc("t.v1.A/GetAll")], [rpc("t.v1.A/Add")]],
     ["rpc:/tunnel", [rpc("/tunnel")], [rpc("/tunnel/a"), rpc("/tunnels"), rpc("tunnel")]],
     ["rpc:/rooms/*", [rpc("/rooms/a"), rpc("/rooms/")], [rpc("/rooms"), rpc("/room")]],
-    ["rpc:*", [rpc("t.v1.A/Add"), rpc("/tunnel")], [greet, read("a"), write("a"), { kind: "admin" }]],
+    ["rpc:*", [rpc("t.v1.A/Add"), rpc("/tunnel")], [greet, read("a"), write("a"), admin]],
     ["data:read:*", [], [rpc("data"), rpc("data.v1.DataService/Read")]],
     // A dot is a dot.
     ["rpc:a.b", [rpc("a.b/C")], [rpc("axb/C")]],
@@ -133,6 +135,9 @@ describe("what scopes allow", () => {
         requireScope(principal, greet);
       }).toThrow("it needs the scope greet");
       expect(() => {
+        requireScope(principal, admin);
+      }).toThrow("it needs the scope admin");
+      expect(() => {
         requireScope(principal, write("a/b"));
       }).toThrow("it needs the scope data:write:a/b");
       expect(() => {
@@ -141,6 +146,51 @@ describe("what scopes allow", () => {
       expect(() => {
         requireScope(principal, rpc("/tunnel"));
       }).toThrow(/it needs the scope rpc:\/tunnel$/);
+      expect(() => {
+        requireScope(principal, rpc("/rooms/a"));
+      }).toThrow(/it needs the scope rpc:\/rooms\/a$/);
+      expect(() => {
+        requireScope(principal, rpc("t.v1.A/Get*"));
+      }).toThrow(/it needs the scope rpc:t\.v1\.A\/Get\*$/);
     }
+  });
+
+  it("is required of a call, and enough", () => {
+    expect(() => {
+      requireScope({ name: "p", scopes: ["greet"] }, greet);
+    }).not.toThrow();
+  });
+});
+
+describe("the permission that a scope stands for", () => {
+  it.each<[scope: string, permission: Permission]>([
+    ["greet", greet],
+    ["admin", admin],
+    ["data:read:a", read("a")],
+    ["data:read:logs/*", read("logs/*")],
+    ["data:write:logs/a", write("logs/a")],
+    ["rpc:t.v1.A/Add", rpc("t.v1.A/Add")],
+    ["rpc:/tunnel", rpc("/tunnel")],
+  ])("%s", (scope, permission) => {
+    expect(parseScope(scope)).toEqual(permission);
+  });
+
+  it("is none for what is no scope", () => {
+    expect(() => parseScope("data:append:a")).toThrow(/^"data:append:a" is not a scope: a scope is greet, admin/);
+    expect(() => parseScope("data:append:a")).toThrow(
+      expect.objectContaining({ problem: { kind: "config", detail: expect.any(String) } }),
+    );
+  });
+});
+
+describe("the streams that are open", () => {
+  it.each<[scopes: string[], toRead: string[], toWrite: string[]]>([
+    [[], [], []],
+    [["greet", "rpc:*"], [], []],
+    [["data:read:a", "data:write:b", "data:read:logs/*"], ["a", "logs/*"], ["b"]],
+    [["data:read:a", "admin"], ["*"], ["*"]],
+  ])("%j", (scopes, toRead, toWrite) => {
+    expect(streamsOpenTo({ name: "p", scopes }, "read")).toEqual(toRead);
+    expect(streamsOpenTo({ name: "p", scopes }, "write")).toEqual(toWrite);
   });
 });

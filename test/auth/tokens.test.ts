@@ -30,7 +30,7 @@ describe("a tokens file", () => {
   it("gives each token its principal", async () => {
     const entries = await readList(
       { ...good, scopes: ["greet", "admin", "data:read:logs/*", "data:write:logs/a", "rpc:tally.v1.*", "rpc:/tunnel"] },
-      { name: "b", sha256: hash("b").toUpperCase(), scopes: ["data:read:*"], expires: "2030-01-31T01:00:00.5+01:00" },
+      { name: "b", sha256: hash("b").toUpperCase(), scopes: ["data:read:*"], expires: "2030-01-31T01:00:00.125+01:00" },
     );
     expect(findToken(entries, "a")).toEqual({
       name: "a",
@@ -39,7 +39,7 @@ describe("a tokens file", () => {
     expect(findToken(entries, "b")).toEqual({
       name: "b",
       scopes: ["data:read:*"],
-      expiresAtMs: Date.UTC(2030, 0, 31, 0, 0, 0, 500),
+      expiresAtMs: Date.UTC(2030, 0, 31, 0, 0, 0, 125),
     });
   });
 
@@ -49,6 +49,8 @@ describe("a tokens file", () => {
 
   it("may begin with a byte order mark", async () => {
     expect(await read(`\uFEFF${JSON.stringify({ tokens: [good] })}`)).toHaveLength(1);
+    const [entry] = await readList({ ...good, name: "a\uFEFFb" });
+    expect(entry?.principal.name).toBe("a\uFEFFb");
   });
 
   it.each([
@@ -76,6 +78,9 @@ describe("a tokens file", () => {
     ["no hash", [{ ...good, sha256: undefined }], "tokens[0].sha256 must be the token's SHA-256 in 64 hex digits"],
     ["the token itself", [{ ...good, sha256: secret }], "(printf %s TOKEN | sha256sum)"],
     ["a short hash", [{ ...good, sha256: hash("a").slice(1) }], "64 hex digits"],
+    ["a digit before the hash", [{ ...good, sha256: `0${hash("a")}` }], "64 hex digits"],
+    ["a digit behind the hash", [{ ...good, sha256: `${hash("a")}0` }], "64 hex digits"],
+    ["a list of hashes", [{ ...good, sha256: [hash("a")] }], "64 hex digits"],
     ["a hash in base64", [{ ...good, sha256: createHash("sha256").digest("base64") }], "64 hex digits"],
     ["the hash of nothing", [{ ...good, sha256: hash("") }], "tokens[0].sha256 is that of an empty text"],
     ["no scopes", [{ ...good, scopes: undefined }], "tokens[0].scopes must be a list of scopes"],
@@ -87,12 +92,16 @@ describe("a tokens file", () => {
       "tokens[0].scopes[1] is not a scope; a scope is greet",
     ],
     ["a scope without a name", [{ ...good, scopes: ["data:read:"] }], "tokens[0].scopes[0] is not a scope"],
+    ["a scope that is a list", [{ ...good, scopes: [["greet"]] }], "tokens[0].scopes[0] is not a scope"],
     ["a scope that is a number", [{ ...good, scopes: [1] }], "tokens[0].scopes[0] is not a scope"],
     [
       "an expiry without a time",
       [{ ...good, expires: "2030-01-31" }],
       "tokens[0].expires must be a time with its zone",
     ],
+    ["text before the expiry", [{ ...good, expires: "on 2030-01-31T00:00:00Z" }], "tokens[0].expires"],
+    ["text behind the expiry", [{ ...good, expires: "2030-01-31T00:00:00Z+" }], "tokens[0].expires"],
+    ["a list of expiries", [{ ...good, expires: ["2030-01-31T00:00:00Z"] }], "tokens[0].expires"],
     ["an expiry without a zone", [{ ...good, expires: "2030-01-31T00:00:00" }], "such as 2030-01-31T00:00:00Z"],
     ["an expiry on a day that is none", [{ ...good, expires: "2030-02-30T00:00:00Z" }], "tokens[0].expires"],
     ["an expiry at a time that is none", [{ ...good, expires: "2030-01-31T25:00:00Z" }], "tokens[0].expires"],

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { createVerifier } from "../../src/auth/verifier.ts";
 import type { Verifier, VerifierOptions } from "../../src/auth/verifier.ts";
+import { fileState, watchFile } from "../../src/auth/watch-file.ts";
 import { tempDir } from "../support/cli.ts";
 import { until, within } from "../support/deadline.ts";
 import { createSigner, startJwksServer } from "../support/jwks.ts";
@@ -91,7 +92,9 @@ describe("a verifier", () => {
     const verifier = await useVerifier({ tokensFile: file, now: () => now });
     expect((await verifier.verify("a")).expiresAtMs).toBe(Date.parse(expires));
     now++;
-    await expect(verifier.verify("a")).rejects.toMatchObject({ problem: { detail: "token expired" } });
+    await expect(verifier.verify("a")).rejects.toMatchObject({
+      problem: { kind: "unauthenticated", detail: "token expired" },
+    });
   });
 
   it("fails to start when one of its files is wrong", async () => {
@@ -225,6 +228,26 @@ describe("a tokens file that changes", () => {
     expect(closed.reloads).toBe(0);
     expect(await admits(closed, "old")).toBe(true);
   });
+});
+
+it("a file is not read again while it stays as it was", async () => {
+  const file = join(await tempDir(), "tokens.json");
+  await writeFile(file, tokensOf("a"));
+  let reads = 0;
+  const cleanups = [
+    watchFile(file, await fileState(file), async () => {
+      reads++;
+    }),
+    // Begun later, and told that the file has changed: shows that time enough has passed for the first one.
+    await new Promise<() => void>((resolve) => {
+      const stop = watchFile(file, "another state", () => {
+        resolve(stop);
+        return Promise.resolve();
+      });
+    }),
+  ];
+  for (const cleanup of cleanups) cleanup();
+  expect(reads).toBe(0);
 });
 
 it("a JWKS file is read again when it changes", async () => {
