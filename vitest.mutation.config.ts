@@ -8,8 +8,8 @@ import { defineConfig } from "vitest/config";
 const all = [
   "test/async/signals.test.ts",
   "test/auth/*.test.ts",
-  "test/compose/{access,gate,jwks,reload,replaced}.test.ts",
-  "test/client/{appender,exactly-once,identity,producers,retries,retry,server-ends}.test.ts",
+  "test/compose/{access,gate,jwks,reload,replaced,routes}.test.ts",
+  "test/client/{backoff,exactly-once,exchange,identity,producers,retries,server-ends}.test.ts",
   "test/contract/*.test.ts",
   "test/services/*.test.ts",
   "test/store/*.test.ts",

@@ -200,10 +200,19 @@ describe("a checkpoint as text", () => {
     }
   });
 
-  it.each(["", "42", ":", "abc:", "abc:-1", "a b:1", "abc:1.5", "abc:1 ", `${"x".repeat(65)}:1`])(
-    "%j is none",
-    (text) => {
-      expect(() => parseCheckpoint(text)).toThrow(TypeError);
-    },
-  );
+  it.each([
+    "",
+    "42",
+    ":",
+    "abc:",
+    "abc:-1",
+    "a b:1",
+    "abc:1.5",
+    "abc:1 ",
+    "-abc :1",
+    `abc:${"1".repeat(20)}`,
+    `${"x".repeat(65)}:1`,
+  ])("%j is none", (text) => {
+    expect(() => parseCheckpoint(text)).toThrow(TypeError);
+  });
 });
