@@ -214,5 +214,6 @@ describe("a checkpoint as text", () => {
     `${"x".repeat(65)}:1`,
   ])("%j is none", (text) => {
     expect(() => parseCheckpoint(text)).toThrow(TypeError);
+    expect(() => parseCheckpoint(text)).toThrow(/^a checkpoint is a uid, a colon and a seq, such as /);
   });
 });
