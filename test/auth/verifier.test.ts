@@ -228,6 +228,18 @@ describe("a tokens file that changes", () => {
     expect(closed.reloads).toBe(0);
     expect(await admits(closed, "old")).toBe(true);
   });
+
+  it("is not looked at by a verifier that failed to start", async () => {
+    const { dir, file } = await useFile();
+    let reloads = 0;
+    const onReload = () => reloads++;
+    await expect(useVerifier({ tokensFile: file, jwks: join(dir, "none"), onReload })).rejects.toThrow(/--jwks/);
+    const open = await useVerifier({ tokensFile: file });
+    await writeFile(file, tokensOf("new"));
+    // The other one, begun later, shows that time enough has passed.
+    await expectReplaced(open);
+    expect(reloads).toBe(0);
+  });
 });
 
 it("a file is not read again while it stays as it was", async () => {
