@@ -15,6 +15,9 @@ const pauseMs = 50;
 /** Of a greeting, in bytes and milliseconds. */
 const greetingLimits = { bytes: 100, ms: 5000 } as const;
 
+/** Connections that fail, or end without a greeting, before a process is taken for one of an earlier version. */
+const greetings = 4;
+
 /** Takes a request of another process's. The socket is its own from then on. */
 export type RequestHandler = (request: string, socket: Socket) => void;
 
@@ -159,18 +162,29 @@ async function greetedBy(
   dir: string,
   nonce: string,
 ): Promise<{ readonly greeting: Greeting; readonly socket: Socket } | undefined> {
-  let socket: Socket | undefined;
-  try {
-    socket = await connectIn(dir, socketName(nonce));
-  } catch (cause) {
-    throw locked(dir, `whether a process still has it cannot be told: ${toError(cause).message}`, cause);
+  for (let attempt = 1; ; attempt++) {
+    let socket: Socket | undefined;
+    try {
+      socket = await connectIn(dir, socketName(nonce));
+    } catch (cause) {
+      if (attempt === greetings) {
+        throw locked(dir, `whether a process still has it cannot be told: ${toError(cause).message}`, cause);
+      }
+      await sleep(pauseMs);
+      continue;
+    }
+    if (socket === undefined) return undefined;
+    socket.on("error", () => undefined);
+    const line = await readLine(socket).catch(() => undefined);
+    const [, state, pid] = /^sluice (owner|opening) (\d+)$/.exec(line ?? "") ?? [];
+    // One that ends hangs up without a word, and is gone then. Earlier versions always do, and have such a socket only
+    // as owners.
+    if (state !== undefined || attempt === greetings) {
+      return { greeting: { isOwner: state !== "opening", pid }, socket };
+    }
+    socket.destroy();
+    await sleep(pauseMs);
   }
-  if (socket === undefined) return undefined;
-  socket.on("error", () => undefined);
-  const line = await readLine(socket).catch(() => undefined);
-  const [, state, pid] = /^sluice (owner|opening) (\d+)$/.exec(line ?? "") ?? [];
-  // Earlier versions hang up without a word, and have such a socket only as owners.
-  return { greeting: { isOwner: state !== "opening", pid }, socket };
 }
 
 function lockedBy(dir: string, { pid }: Greeting): DomainError {

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import type { Socket } from "node:net";
 import { toError } from "../async/to-error.ts";
 import { DomainError } from "../errors.ts";
@@ -59,14 +60,14 @@ export class OwnerRequests {
     // Nothing more is asked, and the end of the socket is to be seen.
     socket.resume();
     const signal = AbortSignal.any([gone.signal, this.#closing.signal]);
-    const request = JSON.parse(line) as Request;
+    const request = JSON.parse(line) as Request | { readonly do?: undefined };
     const snapshot = new Snapshot(this.#tables);
     try {
       if (request.do === "backup") {
         for await (const entry of archiveOf(snapshot, request.version, signal)) {
           await write(socket, encodeEntry(entry), signal);
         }
-      } else {
+      } else if (request.do === "check") {
         const send = (answer: CheckLine): Promise<void> => write(socket, `${JSON.stringify(answer)}\n`, signal);
         let toldMs = 0;
         const result = await new Check(snapshot, {
@@ -75,11 +76,12 @@ export class OwnerRequests {
           onProgress: (done, total) => {
             if (performance.now() - toldMs < progressMs) return;
             toldMs = performance.now();
-            void send({ progress: [done, total] });
+            // Whatever keeps it from being sent ends the check too.
+            send({ progress: [done, total] }).catch(() => undefined);
           },
         }).run();
         await send({ result });
-      }
+      } else throw new Error(`there is no such request: ${line}`);
       socket.end();
     } finally {
       await snapshot.close();
@@ -90,19 +92,17 @@ export class OwnerRequests {
 /** Between two lines of progress, in milliseconds. */
 const progressMs = 100;
 
+/** How long a reader may take nothing, in milliseconds: as long as it reads, LMDB keeps the pages of its snapshot. */
+const stallMs = 5 * 60_000;
+
 /** Writes, and waits until the reader has room for more. */
 async function write(socket: Socket, data: string | Buffer, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
   if (socket.write(data)) return;
-  await new Promise<void>((resolve, reject) => {
-    const done = (): void => {
-      socket.off("drain", done);
-      signal.removeEventListener("abort", done);
-      if (signal.aborted) reject(toError(signal.reason));
-      else resolve();
-    };
-    socket.on("drain", done);
-    signal.addEventListener("abort", done);
+  const stalled = AbortSignal.timeout(stallMs);
+  await once(socket, "drain", { signal: AbortSignal.any([signal, stalled]) }).catch((error: unknown) => {
+    signal.throwIfAborted();
+    throw stalled.aborted ? new Error("its reader took nothing for five minutes") : error;
   });
 }
 
