@@ -132,8 +132,8 @@ it("a backup that is interrupted or killed leaves no file of its name, and the s
   }
   const dir = await tempDir();
   const file = join(dir, "file");
-  const begin = async (): Promise<ReturnType<typeof spawnCli>> => {
-    const backup = spawnCli(["backup", file, "--data-dir", dataDir, "--rate", "100KiB"]);
+  const begin = async (from = dataDir): Promise<ReturnType<typeof spawnCli>> => {
+    const backup = spawnCli(["backup", file, "--data-dir", from, "--rate", "100KiB"]);
     await until(20_000, "its first bytes", async () => {
       const [part] = await readdir(dir);
       return part !== undefined && (await stat(join(dir, part))).size > 0;
@@ -152,8 +152,7 @@ it("a backup that is interrupted or killed leaves no file of its name, and the s
     const record = { data: new Uint8Array(500_000) };
     await useSluiceClient(dying.url, lane).data.append("s", [record], { createIfMissing: true });
   }
-  const orphan = spawnCli(["backup", file, "--data-dir", other, "--rate", "100KiB"]);
-  await until(20_000, "its first bytes", async () => (await readdir(dir)).length > 0);
+  const orphan = await begin(other);
   dying.kill("SIGKILL");
   const { code, stderr } = await orphan.done;
   expect(stderr).toMatch(/the server that has it ended before all was read/);
