@@ -14,6 +14,8 @@ describe("what is noted of a stream", () => {
   it("is nothing while its newest time is past, or not further ahead than a minute", () => {
     for (const timeMs of [now - hour, now, now + 59_000])
       expect(notice(stream(timeMs), undefined, now)).toBeUndefined();
+    expect(notice(stream(now + 60_000), undefined, now)).toBeUndefined();
+    expect(notice(stream(now + 60_001), undefined, now)).toBeDefined();
     expect(notice({ tail: 0 }, undefined, now)).toBeUndefined();
     expect(notice(stream(now + hour), undefined, now)).toEqual({ beforeSeq: 10, timeMs: now, aheadMs: now + hour });
   });
