@@ -8,7 +8,7 @@ import type { SluiceClient } from "../../src/client/index.ts";
 import { jsonLines, runCli, spawnCli, tempDir } from "../support/cli.ts";
 import { flipBits, useFilledStore } from "../support/damaged-store.ts";
 import { reasonOf } from "../support/data-errors.ts";
-import { until } from "../support/deadline.ts";
+import { until, within } from "../support/deadline.ts";
 import { startServerProcess } from "../support/server-process.ts";
 import { storedTexts, useSluiceClient } from "../support/sluice-client.ts";
 
@@ -108,6 +108,16 @@ it("a backup goes through a pipe, and tells what it cannot do", async () => {
   const cut = await runCli(["restore", file, "--data-dir", join(target, "other")]);
   expect(cut.stderr).toMatch(/the backup is not whole \(it is cut off\)/);
   expect(cut.code).toBe(7);
+});
+
+it("a restore that waits for its input is interrupted, and leaves nothing", async () => {
+  const dataDir = await tempDir();
+  const restoring = spawnCli(["restore", "-", "--data-dir", dataDir]);
+  restoring.write("sluice backup");
+  await until(20_000, "its beginning", async () => (await readdir(dataDir)).length > 0);
+  restoring.kill("SIGINT");
+  expect((await within(10_000, "its end", restoring.done)).code).toBe(130);
+  expect(await readdir(dataDir)).toEqual([]);
 });
 
 it("damage is found, named, and no reason to back up nothing", async () => {
