@@ -1,7 +1,7 @@
 import { Command, CommanderError } from "commander";
-import { chat } from "./commands/chat.ts";
 import { backup } from "./commands/backup.ts";
 import { cert } from "./commands/cert.ts";
+import { chat } from "./commands/chat.ts";
 import { demo } from "./commands/demo.ts";
 import { greet } from "./commands/greet.ts";
 import { health } from "./commands/health.ts";

@@ -3,6 +3,7 @@ import { link, open, rename, rm } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { CliError, fileError, systemCode } from "./failure.ts";
+import { writeAll } from "./write-all.ts";
 
 /**
  * A file that gets its name once all of it is on the disk. Until then it is beside its place, for its user alone; what a
@@ -13,6 +14,7 @@ export class NewFile {
   readonly #draft: string;
   readonly #file: FileHandle;
   readonly #replace: boolean;
+  #end = 0;
 
   private constructor(path: string, draft: string, file: FileHandle, replace: boolean) {
     this.#path = path;
@@ -33,7 +35,8 @@ export class NewFile {
 
   async write(bytes: Uint8Array): Promise<void> {
     try {
-      for (let at = 0; at < bytes.length;) at += (await this.#file.write(bytes, at)).bytesWritten;
+      await writeAll(this.#file, bytes, this.#end);
+      this.#end += bytes.byteLength;
     } catch (error) {
       throw fileError(this.#path, "written", error);
     }

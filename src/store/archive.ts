@@ -10,11 +10,11 @@
  *       u8   kind, a letter
  *       what the kind has
  *
- *     H  JSON: { version, format, time }, first
+ *     H  JSON: an ArchiveHead, first
  *     S  JSON: a stream's row
  *     B  u64 stream id, u64 first seq, the batch as it is stored
  *     P  JSON: { streamId, id, row, positions }
- *     E  JSON: the totals, last; without it the file was cut off
+ *     E  JSON: the Totals, last; without it the file was cut off
  */
 import { crc32 } from "node:zlib";
 import { DomainError } from "../errors.ts";

@@ -5,8 +5,8 @@ import { Throttle } from "../async/throttle.ts";
 import { DomainError } from "../errors.ts";
 import { decodeArchive, encodeEntry } from "./archive.ts";
 import type { ArchiveEntry, ArchiveHead, Totals } from "./archive.ts";
-import { Draft } from "./lmdb-draft.ts";
 import { archiveOf } from "./archive-source.ts";
+import { Draft } from "./lmdb-draft.ts";
 import { StoreClaim, connectToOwner } from "./lmdb-claim.ts";
 import { makeStoreDirectory, openTables, requireStore, unusable } from "./lmdb-env.ts";
 import type { Tables } from "./lmdb-env.ts";
@@ -40,17 +40,20 @@ export async function backUp(
   { version, rate, signal, onProgress }: BackupOptions,
 ): Promise<Totals> {
   const throttle = new Throttle(rate);
-  const tally = new Tally();
+  let totals: Totals | undefined;
   let aboutBytes = 0;
+  let done = 0;
   for await (const entry of entriesOf(dir, version, signal)) {
-    if (entry.kind === "head") aboutBytes = entry.head.aboutBytes;
-    else if (entry.kind !== "end") tally.add(entry);
+    if (entry.kind === "head") ({ aboutBytes } = entry.head);
+    else if (entry.kind === "batch") done += entry.value.byteLength;
+    else if (entry.kind === "end") ({ totals } = entry);
     const bytes = encodeEntry(entry);
     await write(bytes);
     await throttle.pass(bytes.length, signal);
-    onProgress?.(tally.totals.bytes, Math.max(aboutBytes, tally.totals.bytes));
+    onProgress?.(done, Math.max(aboutBytes, done));
   }
-  return tally.totals;
+  if (totals === undefined) throw new Error("the entries of a backup have no end");
+  return totals;
 }
 
 async function* entriesOf(dir: string, version: string, signal: AbortSignal): AsyncGenerator<ArchiveEntry> {

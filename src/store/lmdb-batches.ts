@@ -76,7 +76,7 @@ function damage(error: unknown): DamagedBatch {
 }
 
 /** A batch as far as its head tells, undecoded. */
-export interface StoredHead extends BatchTimes {
+interface StoredHead extends BatchTimes {
   readonly firstSeq: number;
   readonly nextSeq: number;
   /** Of its records, in bytes. Of a damaged batch, what is likely. */

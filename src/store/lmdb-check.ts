@@ -132,7 +132,8 @@ export class Check {
       if (batch === undefined) {
         await found("its batch is not as it was stored", firstSeq);
         isDamaged = true;
-        next = undefined;
+        // Where it ended is not known.
+        next = this.#nextBatch(id, firstSeq, tail);
       } else {
         next = firstSeq + batch.records.length;
         if (next <= head) await found("a batch was left that has been trimmed", firstSeq);
@@ -140,8 +141,6 @@ export class Check {
         lastTimeMs = batch.timeMs;
         for (const record of batch.records.slice(Math.max(0, head - firstSeq))) bytes += recordSize(record);
       }
-      // Behind a damaged one it is not known where the next begins.
-      if (batch === undefined) next = await this.#nextBatch(id, firstSeq, tail);
       await this.#rest();
     }
     if ((next ?? head) < tail) await found(`records are missing up to its tail ${tail}`, next ?? head);
@@ -154,9 +153,9 @@ export class Check {
     this.#cost += this.#snapshot.format >= totalsFrom ? row.stored : stored;
   }
 
-  async #nextBatch(id: number, seq: number, tail: number): Promise<number> {
+  #nextBatch(id: number, seq: number, tail: number): number {
     for (const { key } of this.#snapshot.rows("batches", { start: [id, seq + 1], end: [id + 1] })) return key[1];
-    return Promise.resolve(tail);
+    return tail;
   }
 
   /** Batches that belong to no stream. */

@@ -74,8 +74,8 @@ export class StoreClaim {
     }
   }
 
-  /** From now on it says that it is the owner, and hands requests on. */
-  own(handler: RequestHandler): void {
+  /** From now on it says that it is the owner, and hands requests on. Without a handler it hangs up on them. */
+  own(handler: RequestHandler = this.#handler): void {
     this.#isOwner = true;
     this.#handler = handler;
   }

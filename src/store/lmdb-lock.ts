@@ -55,12 +55,7 @@ export async function lockStore(
     });
     if (!won) continue;
     if (owner !== undefined) rmSync(join(dir, socketName(owner.nonce)), { force: true });
-    claim.own(
-      onRequest ??
-        ((_, socket) => {
-          socket.destroy();
-        }),
-    );
+    claim.own(onRequest);
     return {
       lostKey: lostKeyOf(nonce),
       release() {

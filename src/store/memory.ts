@@ -337,8 +337,7 @@ export function createMemoryStore(options: MemoryStoreOptions = {}): Store {
     claimProducer: (claim) =>
       inTurn(() => {
         const { producerId } = claim;
-        const { stream: name } = claim;
-        const isNew = !streams.has(name);
+        const isNew = !streams.has(claim.stream);
         const stream = findOrAdd(claim);
         const known = stream.producers.get(producerId);
         const before = known === undefined ? 0 : producerCost(producerId, known.positions.size);
